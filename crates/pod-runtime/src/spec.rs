@@ -1,0 +1,218 @@
+//! What a pod is asked to be and what became of it: plain data, written to disk as JSON.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One pod: everything its shim needs, fixed when it starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PodSpec {
+    /// Unique and safe as a folder's name; the pod's uid.
+    pub id: String,
+    /// The host name inside, at most 63 characters.
+    pub hostname: String,
+    /// How the pod reaches the outside.
+    pub network: Network,
+    /// Volumes by name; containers mount them.
+    pub volumes: BTreeMap<String, Volume>,
+    /// Run one after another, each to its end with code 0, before `containers`.
+    pub init_containers: Vec<ContainerSpec>,
+    /// Run together; none is ever restarted.
+    pub containers: Vec<ContainerSpec>,
+    /// Seconds after the start when the pod is ended with reason `DeadlineExceeded`.
+    pub active_deadline_seconds: Option<u64>,
+    /// Seconds between SIGTERM and SIGKILL when nothing else is asked.
+    pub grace_seconds: u64,
+}
+
+/// How a pod reaches the outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// User-mode TCP and UDP through the shim (crate `netstack`).
+    User,
+    /// Loopback only.
+    None,
+}
+
+/// Where a volume's content comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Volume {
+    /// An empty folder that lives as long as the pod.
+    EmptyDir {
+        /// Kept in memory (tmpfs) rather than on disk.
+        memory: bool,
+        /// Most bytes it may hold (memory-backed only).
+        size_limit: Option<u64>,
+    },
+    /// The files of an image, read-only.
+    Image(Image),
+    /// Given files, read-only, by path relative to the mount; a secret or a config map.
+    Files(BTreeMap<String, FileContent>),
+}
+
+/// One file of a [`Volume::Files`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileContent {
+    /// The bytes.
+    pub data: Vec<u8>,
+    /// Permission bits, 0o644 by default.
+    pub mode: u32,
+}
+
+/// A root file system that this machine can provide without a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Image {
+    /// `loom.local/host`: the host's /usr read-only, a synthetic /etc, a writable home.
+    Host,
+    /// `loom.local/tools`: the running binary under the name `loom-host`, nothing else.
+    Tools,
+}
+
+/// One container of a pod.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Unique in the pod.
+    pub name: String,
+    /// Its root file system.
+    pub image: Image,
+    /// The program and its arguments, looked up in the PATH of `env`; never empty.
+    pub argv: Vec<String>,
+    /// The whole environment, in order; later entries win.
+    pub env: Vec<(String, String)>,
+    /// Absolute; created when missing.
+    pub workdir: String,
+    /// User id inside the pod.
+    pub uid: u32,
+    /// Group id inside the pod.
+    pub gid: u32,
+    /// Volumes and where they appear.
+    pub mounts: Vec<Mount>,
+    /// Whether the root file system refuses writes outside volumes.
+    pub read_only_root: bool,
+    /// What it may use at most.
+    pub limits: Limits,
+    /// Decides when it counts as started; without one it is started at once.
+    pub startup_probe: Option<ExecProbe>,
+    /// Whether stdout is a terminal of its own.
+    pub tty: bool,
+    /// Whether stdin stays open; otherwise it is /dev/null.
+    pub stdin: bool,
+}
+
+/// A volume inside a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// A key of [`PodSpec::volumes`].
+    pub volume: String,
+    /// Absolute path inside.
+    pub path: String,
+    /// A relative path inside the volume, if not all of it.
+    pub sub_path: Option<String>,
+    /// Refuses writes.
+    pub read_only: bool,
+}
+
+/// What a container may use at most; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Thousandths of a CPU.
+    pub cpu_millis: Option<u64>,
+    /// Bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// A command run inside until it ends with 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecProbe {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Seconds before the first try.
+    pub initial_delay_seconds: u64,
+    /// Seconds between tries.
+    pub period_seconds: u64,
+    /// Seconds a try may take.
+    pub timeout_seconds: u64,
+    /// Failed tries in a row after which the container is killed.
+    pub failure_threshold: u32,
+}
+
+/// What became of a pod so far; replaced as a whole on every change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PodStatus {
+    /// When the shim took it over.
+    pub started_at: Timestamp,
+    /// Its address; `None` until the network stands, or without one.
+    pub ip: Option<IpAddr>,
+    /// The network it really has, which may be [`Network::None`] where TUN is not to be had.
+    pub network: Network,
+    /// Why limits are not enforced, in words; `None` when they are.
+    pub limits_not_enforced: Option<String>,
+    /// Of `init_containers`, in order.
+    pub init_containers: Vec<ContainerStatus>,
+    /// Of `containers`, in order.
+    pub containers: Vec<ContainerStatus>,
+    /// Set when the pod as a whole has ended, e.g. `DeadlineExceeded` with a message.
+    pub reason: Option<(String, String)>,
+}
+
+/// What became of one container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    /// As in its spec.
+    pub name: String,
+    /// Where it stands.
+    pub state: ContainerState,
+    /// Whether the startup probe has succeeded (or there is none and it runs).
+    pub started: bool,
+}
+
+/// Where a container stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum ContainerState {
+    /// Not started yet.
+    Waiting {
+        /// A CamelCase word, e.g. `PodInitializing`.
+        reason: String,
+        /// For people.
+        message: String,
+    },
+    /// Its first process runs.
+    Running {
+        /// Since when.
+        started_at: Timestamp,
+    },
+    /// Its first process has ended.
+    Terminated {
+        /// As a shell reports it: 128 + n for signal n.
+        exit_code: i32,
+        /// The signal that ended it.
+        signal: Option<i32>,
+        /// `Completed`, `Error`, `OOMKilled`, `StartError`, `Unknown`.
+        reason: String,
+        /// For people; empty mostly.
+        message: String,
+        /// When it began.
+        started_at: Timestamp,
+        /// When it ended.
+        finished_at: Timestamp,
+    },
+}
+
+/// A program to run inside a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    /// Which container.
+    pub container: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Whether it gets a terminal; then stderr is part of stdout.
+    pub tty: bool,
+    /// Whether stdin is wanted; otherwise it is /dev/null.
+    pub stdin: bool,
+}
