@@ -1,0 +1,115 @@
+//! Who may have what: the only way from a spec to a pod.
+
+use crate::fields::FieldError;
+use crate::{Ttl, WeaverId, WeaverSpec};
+
+/// What this deployment allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Longest lifetime.
+    pub max_ttl: Ttl,
+    /// Most thousandths of a CPU one weaver may have.
+    pub max_cpu_millicores: u64,
+    /// Most MiB of memory one weaver may have.
+    pub max_memory_mb: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { max_ttl: Ttl::MAX, max_cpu_millicores: 64_000, max_memory_mb: 256 * 1024 }
+    }
+}
+
+/// Why a spec was not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request is wrong in itself (HTTP 400).
+    #[error(transparent)]
+    Field(#[from] FieldError),
+}
+
+/// A spec that policy has let through; nothing else can be written as a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    id: WeaverId,
+    spec: WeaverSpec,
+}
+
+impl Admitted {
+    /// Returns the id that the weaver will have.
+    #[must_use]
+    pub fn id(&self) -> WeaverId {
+        self.id
+    }
+
+    /// Returns what was admitted.
+    #[must_use]
+    pub fn spec(&self) -> &WeaverSpec {
+        &self.spec
+    }
+}
+
+impl Policy {
+    /// Lets a spec through or says why not.
+    ///
+    /// # Errors
+    /// [`Refusal::Field`] names the field that is wrong or too large.
+    pub fn admit(&self, id: WeaverId, spec: WeaverSpec) -> Result<Admitted, Refusal> {
+        spec.check()?;
+        self.ttl(spec.ttl)?;
+        let within = |value: Option<u64>, least: u64, most: u64, unit: &str| match value {
+            Some(value) if !(least..=most).contains(&value) => {
+                Err(FieldError::new("resources", format!("must be {least} to {most} {unit}")))
+            }
+            _ => Ok(()),
+        };
+        within(spec.resources.cpu_millicores, 10, self.max_cpu_millicores, "cpu_millicores")?;
+        within(spec.resources.memory_mb, 16, self.max_memory_mb, "memory_mb")?;
+        Ok(Admitted { id, spec })
+    }
+
+    /// Checks a lifetime, at creation and when it is extended.
+    ///
+    /// # Errors
+    /// Names the longest lifetime allowed.
+    pub fn ttl(&self, ttl: Ttl) -> Result<Ttl, FieldError> {
+        if ttl <= self.max_ttl {
+            return Ok(ttl);
+        }
+        let most = self.max_ttl.hours();
+        Err(FieldError::new("lifetime_hours", format!("must be at most {most} here")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Weaver;
+
+    #[test]
+    fn a_sample_is_admitted_as_it_is() {
+        let weaver = Weaver::sample();
+        let admitted = Policy::default().admit(weaver.id, weaver.spec.clone()).unwrap();
+        assert_eq!(admitted.spec(), &weaver.spec);
+    }
+
+    #[test]
+    fn limits_of_the_deployment_hold() {
+        let policy = Policy { max_ttl: Ttl::from_hours(8).unwrap(), ..Policy::default() };
+        let mut spec = Weaver::sample().spec;
+        spec.ttl = Ttl::from_hours(9).unwrap();
+        let refused = policy.admit(Weaver::sample().id, spec.clone()).unwrap_err();
+        assert_eq!(refused.to_string(), "lifetime_hours must be at most 8 here");
+        spec.ttl = Ttl::default();
+        spec.resources.memory_mb = Some(0);
+        let refused = policy.admit(Weaver::sample().id, spec.clone()).unwrap_err();
+        assert_eq!(refused.to_string(), "resources must be 16 to 262144 memory_mb");
+        spec.resources.memory_mb = None;
+        spec.repo = None;
+        spec.branch = Some("main".parse().unwrap());
+        assert_eq!(
+            policy.admit(Weaver::sample().id, spec).unwrap_err().to_string(),
+            "branch needs a repo"
+        );
+    }
+}
