@@ -1,1 +1,112 @@
-//! .
+//! Carries a pod's TCP, UDP and DNS to ordinary sockets of the host, without any privilege there.
+//!
+//! A pod has a TUN in its own network namespace and nothing else. Whoever made it hands over the
+//! file descriptor; [`run`] reads the packets, ends TCP with smoltcp, and opens a socket of the
+//! host for each connection. No veth, no NAT, no nftables on anybody's machine.
+//!
+//! ```text
+//! pod's kernel --packets--> TUN fd --> packet --> policy --refused--> RST / ICMP, no socket
+//!                                                   |
+//!                                                   +--> tcp: smoltcp <-> host socket
+//!                                                   +--> udp: NAT table <-> host socket
+//!                                                   +--> dns: the host's resolver
+//! ```
+//!
+//! What it is not: it publishes no ports, speaks no IPv6 to the pod (such packets are dropped;
+//! give the pod no IPv6 address, so that its kernel answers "unreachable" by itself), forwards no
+//! ICMP but answers ping at the gateway, and knows nothing of pods beyond their address.
+//!
+//! One thread, one epoll, no polling: it sleeps until a packet, a socket or a timer is due.
+//!
+//! **Memory.** A connection has two buffers of [`BUFFER`] bytes that are zero pages until used.
+//! glibc keeps that promise only for mapped allocations, and by default it stops mapping them
+//! after the first was freed: the process should call `mallopt(M_MMAP_THRESHOLD, 65536)` or be
+//! started with `MALLOC_MMAP_THRESHOLD_=65536`. Without it all works, with 0.5 MiB a connection.
+
+mod address;
+mod counters;
+mod policy;
+mod resolv;
+mod stack;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+pub use address::{DNS, GATEWAY, MTU, POD_IP, PREFIX};
+pub use counters::{Counters, Reading};
+pub use policy::Policy;
+pub use resolv::resolvers;
+
+/// Bytes of a connection's buffer in each direction: four packets of the largest size.
+pub const BUFFER: usize = 256 * 1024;
+/// Connections of one pod at a time; each holds one file descriptor of the process.
+pub const MAX_FLOWS: usize = 4096;
+
+/// Everything a stack needs to know about its pod.
+#[derive(Debug)]
+pub struct Config {
+    /// A TUN without packet information (`IFF_TUN | IFF_NO_PI`), made inside the pod's network
+    /// namespace. It is made non-blocking.
+    pub tun: OwnedFd,
+    /// The pod's only address; packets from others are ignored.
+    pub pod_ip: Ipv4Addr,
+    /// The pod's default route; it answers ping.
+    pub gateway: Ipv4Addr,
+    /// Where the pod finds its name server, UDP and TCP port 53; it answers ping.
+    pub dns: Ipv4Addr,
+    /// Name servers of the host, asked in turn when one does not answer. These may be loopback
+    /// addresses. None: DNS is refused.
+    pub resolvers: Vec<SocketAddr>,
+    /// MTU of the TUN in bytes.
+    pub mtu: u16,
+    /// Where the pod may not go.
+    pub policy: Policy,
+    /// Connections at a time; more are refused.
+    pub max_flows: usize,
+    /// What has happened so far.
+    pub counters: Arc<Counters>,
+}
+
+impl Config {
+    /// Returns the configuration with this crate's addresses and limits and the host's resolvers.
+    pub fn new(tun: OwnedFd) -> Self {
+        Self {
+            tun,
+            pod_ip: POD_IP,
+            gateway: GATEWAY,
+            dns: DNS,
+            resolvers: resolvers(),
+            mtu: MTU,
+            policy: Policy::for_subnet(POD_IP, PREFIX),
+            max_flows: MAX_FLOWS,
+            counters: Arc::default(),
+        }
+    }
+}
+
+/// Why a stack could not start or had to end. Troubles of single connections are theirs alone.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The MTU is below what IPv4 demands of every link (RFC 791: 576 is always accepted).
+    #[error("an MTU of {0} is too small for IPv4: at least 576")]
+    Mtu(u16),
+    /// The event queue could not be made or waited on.
+    #[error("the event queue does not work")]
+    Events(#[source] rustix::io::Errno),
+    /// The TUN could not be prepared or read, for example because its namespace is gone.
+    #[error("the TUN does not work")]
+    Tun(#[source] rustix::io::Errno),
+}
+
+/// Serves the pod until `stop` becomes readable (a pipe's end or an eventfd; closing the other end
+/// of a pipe counts) and then drops every connection.
+///
+/// It blocks the calling thread: give it one of its own. Host sockets are opened in the network
+/// namespace of that thread.
+///
+/// # Errors
+/// When the TUN or the event queue fails. Nothing a pod sends is an error.
+pub fn run(config: Config, stop: OwnedFd) -> Result<(), Error> {
+    stack::run(config, &stop)
+}
