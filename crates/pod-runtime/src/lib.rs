@@ -3,7 +3,50 @@
 //! It knows no HTTP and no Kubernetes types, and it is the only crate with `unsafe`.
 //!
 //! ```text
-//! local-cluster -> Runtime -> (control socket) -> shim, one process a pod -> containers
+//! caller -> Runtime -> Pod --control socket--> shim (one a pod, its own session, never restarted)
+//!                                               |  logs, exit statuses, probes, deadline, network
+//!                                               v
+//!                                             zygote (first process of the pod's namespaces)
+//!                                               |  forks on request, single-threaded
+//!                                               v
+//!                                             containers and exec'd programs
 //! ```
+//!
+//! A pod needs nobody but its shim: the caller may die and come back with [`Runtime::adopt`].
+//! A pod never outlives its shim: the zygote dies with it, and all else with the zygote.
+//!
+//! After its last container has ended a shim writes the final status and leaves. A container that
+//! was never started (an init container failed, the pod was stopped before) stays `Waiting`.
+//!
+//! The folder of a pod, `STATE/pods/ID`, 0700:
+//!
+//! | file | content |
+//! |---|---|
+//! | `spec.json` | the [`spec::PodSpec`] |
+//! | `shim.json` | pid, start time and boot of its shim, id range, cgroups |
+//! | `status.json` | the last [`spec::PodStatus`], replaced atomically |
+//! | `s` | the control socket |
+//! | `shim.log` | what the shim has to say when something is broken |
+//! | `logs/CONTAINER.log`, `.log.1` | output in CRI format, two files of 16 MiB at most |
+//! | `fs/` | root file systems and volumes |
 
+mod control;
+mod error;
+mod fdpass;
+mod folder;
+mod pod;
+mod probe;
+mod runtime;
+mod shim;
+mod sys;
+mod zygote;
 pub mod spec;
+
+pub use error::Error;
+pub use pod::{Exec, Pod};
+pub use probe::{Check, probe};
+pub use runtime::{Runtime, RuntimeConfig};
+pub use shim::main as shim_main;
+
+/// Where the tools' binary is found in an image volume of [`spec::Image::Tools`].
+pub const TOOLS_BINARY: &str = "loom-host";

@@ -1,0 +1,109 @@
+//! What is said on a pod's control socket: one request a connection, JSON, a line each.
+
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Error};
+use crate::fdpass;
+use crate::spec::ExecSpec;
+
+/// The longest line that is accepted.
+const MAX_LINE: usize = 1 << 20;
+
+/// Asked of a shim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Request {
+    /// One line of status, then the end.
+    Status,
+    /// A line of status now and at every change.
+    Subscribe,
+    /// A [`Reply`]; then this connection is the program's control.
+    Exec(ExecSpec),
+    /// A [`Reply`]; then the end.
+    Stop {
+        /// Milliseconds between SIGTERM and SIGKILL.
+        grace_millis: u64,
+    },
+}
+
+/// Answers [`Request::Exec`] and [`Request::Stop`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Reply {
+    /// It is so; an exec's file descriptors came along.
+    Done,
+    /// The container is not running.
+    NotRunning(String),
+    /// The program could not be started.
+    Program(String),
+}
+
+/// Said on the control of a running program, by its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum ExecInput {
+    /// The terminal has another size.
+    Resize {
+        /// Lines.
+        rows: u16,
+        /// Characters a line.
+        cols: u16,
+    },
+}
+
+/// Said on the control of a running program, by the shim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum ExecOutput {
+    /// It has ended; as a shell reports it.
+    Exit(i32),
+}
+
+/// Returns the value as one line.
+pub(crate) fn line<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads one line byte by byte, so that nothing behind it is taken.
+pub(crate) fn read_line(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let (mut text, mut fds) = (Vec::new(), Vec::new());
+    loop {
+        let mut byte = [0];
+        let (count, more) = fdpass::recv(stream, &mut byte)?;
+        fds.extend(more);
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if byte[0] == b'\n' {
+            return Ok((text, fds));
+        }
+        if text.len() == MAX_LINE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        text.push(byte[0]);
+    }
+}
+
+/// Reads a reply and the file descriptors that came along.
+pub(crate) fn read_reply(stream: &UnixStream) -> Result<Vec<OwnedFd>, Error> {
+    let (text, fds) = read_line(stream).doing("reading the shim's reply")?;
+    match serde_json::from_slice(&text).map_err(Error::Protocol)? {
+        Reply::Done => Ok(fds),
+        Reply::NotRunning(name) => Err(Error::NotRunning(name)),
+        Reply::Program(message) => Err(Error::Program(message)),
+    }
+}
+
+/// Reads a value to the end of the stream.
+pub(crate) fn read_value<T: for<'de> Deserialize<'de>>(stream: &UnixStream) -> Result<T, Error> {
+    let mut text = Vec::new();
+    let mut stream = stream;
+    stream.read_to_end(&mut text).doing("reading the shim's answer")?;
+    serde_json::from_slice(&text).map_err(Error::Protocol)
+}

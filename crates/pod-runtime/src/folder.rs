@@ -1,0 +1,157 @@
+//! The folder of a pod: names, atomic writes, and sockets whose path may be of any length.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// The control socket's name.
+const SOCKET: &str = "s";
+
+/// How a shim is recognized after its parent has forgotten it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShimIdentity {
+    pub(crate) pid: i32,
+    /// Clock ticks since boot, from `/proc/PID/stat`: pids are used again, this pair is not.
+    pub(crate) start_time: u64,
+    /// The same pair of the pod's first process.
+    pub(crate) zygote: (i32, u64),
+    pub(crate) boot_id: String,
+    /// The binary that it runs and that its pod's tools volume shows.
+    pub(crate) binary: PathBuf,
+    /// Folders to remove once all processes are gone.
+    pub(crate) cgroups: Vec<PathBuf>,
+    /// How ids inside map to ids outside; needed to remove files owned by them.
+    pub(crate) ids: crate::shim::ids::IdMap,
+}
+
+/// A pod's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes it with what a shim expects inside; fails when it is there.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        let mut private = DirBuilder::new();
+        private.mode(0o700);
+        private.create(&self.0)?;
+        private.create(self.0.join("logs"))?;
+        private.create(self.files())
+    }
+
+    pub(crate) fn files(&self) -> PathBuf {
+        self.0.join("fs")
+    }
+
+    pub(crate) fn spec(&self) -> PathBuf {
+        self.0.join("spec.json")
+    }
+
+    pub(crate) fn status(&self) -> PathBuf {
+        self.0.join("status.json")
+    }
+
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.0.join("shim.json")
+    }
+
+    pub(crate) fn shim_log(&self) -> PathBuf {
+        self.0.join("shim.log")
+    }
+
+    pub(crate) fn log(&self, container: &str) -> PathBuf {
+        self.0.join("logs").join(format!("{container}.log"))
+    }
+
+    /// Connects to the shim. The path goes through an open folder: `sun_path` has 108 bytes.
+    pub(crate) fn connect(&self) -> io::Result<UnixStream> {
+        let folder = File::open(&self.0)?;
+        UnixStream::connect(short(&folder))
+    }
+
+    /// Listens in place of a shim.
+    pub(crate) fn listen(&self) -> io::Result<UnixListener> {
+        let folder = File::open(&self.0)?;
+        UnixListener::bind(short(&folder))
+    }
+}
+
+fn short(folder: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))
+}
+
+/// Writes a value so that a reader sees the old one or the new one, whole.
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&fresh)?.write_all(&serde_json::to_vec(value)?)?;
+    fs::rename(&fresh, path)
+}
+
+/// Reads a value that [`write_json`] wrote.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// Refuses what could leave the folder or be mistaken for another name.
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match (1..=128).contains(&name.len()) && !name.starts_with('.') && name.chars().all(fine) {
+        true => Ok(()),
+        false => Err(Error::Name(name.to_owned())),
+    }
+}
+
+/// Returns when a process was started, in clock ticks since boot; `None` when there is none.
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field may hold anything, even parentheses; state is the third, this the 22nd.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    match fields.next()? {
+        "Z" | "X" => None,
+        _ => fields.nth(18)?.parse().ok(),
+    }
+}
+
+/// Returns what tells one start of the machine from another.
+pub(crate) fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_in_their_folder() {
+        for bad in ["", ".", "..", "a/b", ".x", "a b", "\0", &"x".repeat(129)] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_name("01890a5d-ac96-774b-bcce-b302099a8057").is_ok());
+    }
+
+    #[test]
+    fn the_own_start_time_is_stable() {
+        let pid = std::process::id().cast_signed();
+        assert!(start_time(pid).is_some());
+        assert_eq!(start_time(pid), start_time(pid));
+        assert_eq!(start_time(0), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! A running pod as its caller holds it: every call is one connection to its shim.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::control::{self, Request};
+use crate::error::{Doing, Error};
+use crate::folder::{self, Folder, ShimIdentity};
+use crate::shim::{cgroup, clean};
+use crate::spec::{ExecSpec, PodStatus};
+
+/// A pod whose shim was seen alive.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    id: String,
+    folder: Folder,
+}
+
+/// A program started inside a running container.
+#[derive(Debug)]
+pub struct Exec {
+    /// Its input, if asked for; with a terminal the PTY's master.
+    pub stdin: Option<OwnedFd>,
+    /// Its output; with a terminal the PTY's master, whose end is EIO.
+    pub stdout: OwnedFd,
+    /// Its errors; with a terminal they are part of `stdout`.
+    pub stderr: Option<OwnedFd>,
+    /// Takes `{"resize":{"rows":R,"cols":C}}` lines, gives one line `{"exit":CODE}` at the end,
+    /// when all of the program's own output is in the pipes. Closing it early ends the program.
+    pub control: UnixStream,
+}
+
+impl Pod {
+    pub(crate) fn new(id: &str, folder: Folder) -> Self {
+        Self { id: id.to_owned(), folder }
+    }
+
+    /// Returns the pod's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns what became of it so far.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] with the last status when the pod has ended.
+    pub fn status(&self) -> Result<PodStatus, Error> {
+        control::read_value(&self.ask(&Request::Status)?)
+    }
+
+    /// Returns a stream of [`PodStatus`] as JSON lines: the present one first, then each change.
+    /// It ends with the shim, after the final status.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] with the last status when the pod has ended.
+    pub fn subscribe(&self) -> Result<UnixStream, Error> {
+        self.ask(&Request::Subscribe)
+    }
+
+    /// Starts a program in a running container, with its user, environment and folder.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], or [`Error::Program`] when it cannot be executed.
+    pub fn exec(&self, spec: &ExecSpec) -> Result<Exec, Error> {
+        let control = self.ask(&Request::Exec(spec.clone()))?;
+        let mut fds = control::read_reply(&control)?.into_iter();
+        let mut next = || fds.next().ok_or(io::ErrorKind::UnexpectedEof).doing("taking a pipe");
+        let stdin = if spec.stdin { Some(next()?) } else { None };
+        let stdout = next()?;
+        let stderr = if spec.tty { None } else { Some(next()?) };
+        Ok(Exec { stdin, stdout, stderr, control })
+    }
+
+    /// Returns where a container's output is written, in CRI format. The file before it has
+    /// `.1` appended; the newest line is always in this one.
+    pub fn log_path(&self, container: &str) -> PathBuf {
+        self.folder.log(container)
+    }
+
+    /// Ends it: SIGTERM now, SIGKILL after `grace`. Returns at once; a shorter grace asked later
+    /// shortens it. The end is seen by [`Pod::subscribe`].
+    ///
+    /// # Errors
+    /// [`Error::Gone`] with the last status when the pod has ended already.
+    pub fn stop(&self, grace: Duration) -> Result<(), Error> {
+        let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        control::read_reply(&self.ask(&Request::Stop { grace_millis })?).map(drop)
+    }
+
+    /// Removes what is left of it; kills what still runs.
+    ///
+    /// # Errors
+    /// When a file or cgroup cannot be removed; it can be called again.
+    pub fn remove(self) -> Result<(), Error> {
+        let identity: Option<ShimIdentity> = folder::read_json(&self.folder.identity()).ok();
+        if let Some(identity) = &identity {
+            clean::kill_shim(identity);
+            cgroup::remove(&identity.cgroups);
+        }
+        clean::remove_folder(&self.folder, identity.as_ref()).doing("removing the pod's folder")
+    }
+
+    /// Connects and asks; a shim that does not answer is gone.
+    fn ask(&self, request: &Request) -> Result<UnixStream, Error> {
+        let ask = || -> io::Result<UnixStream> {
+            let mut stream = self.folder.connect()?;
+            stream.write_all(&control::line(request))?;
+            Ok(stream)
+        };
+        ask().map_err(|_| gone(&self.folder))
+    }
+}
+
+/// Tells what a shim left behind.
+pub(crate) fn gone(folder: &Folder) -> Error {
+    let identity: Option<ShimIdentity> = folder::read_json(&folder.identity()).ok();
+    Error::Gone {
+        last: folder::read_json(&folder.status()).ok().map(Box::new),
+        rebooted: identity.is_some_and(|shim| shim.boot_id != folder::boot_id()),
+    }
+}
+
+impl Exec {
+    /// Tells the program's terminal its size.
+    ///
+    /// # Errors
+    /// When the program has ended.
+    pub fn resize(&self, rows: u16, cols: u16) -> Result<(), Error> {
+        let line = control::line(&control::ExecInput::Resize { rows, cols });
+        (&self.control).write_all(&line).doing("resizing the terminal")
+    }
+
+    /// Waits for the end and returns the exit code. Somebody must read the output meanwhile.
+    ///
+    /// # Errors
+    /// When the pod's shim ends first.
+    pub fn wait(&self) -> Result<i32, Error> {
+        let (text, _) = control::read_line(&self.control).doing("waiting for a program")?;
+        let control::ExecOutput::Exit(code) =
+            serde_json::from_slice(&text).map_err(Error::Protocol)?;
+        Ok(code)
+    }
+}

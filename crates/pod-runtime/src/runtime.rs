@@ -1,0 +1,202 @@
+//! Starts pods and finds those that were started before.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use crate::error::{Doing, Error};
+use crate::folder::{self, Folder, ShimIdentity, check_name};
+use crate::pod::{self, Pod};
+use crate::shim::StartReport;
+use crate::spec::PodSpec;
+
+/// The first argument of the binary when it is to be a shim.
+pub(crate) const SHIM_VERB: &str = "pod-shim";
+
+/// Where pods live and which program runs their shims.
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// Made if missing, 0700.
+    pub state_dir: PathBuf,
+    /// Run as `BINARY pod-shim …`, which must call [`crate::shim_main`]; also what
+    /// [`crate::spec::Image::Tools`] shows. It is copied into the state folder once, so that
+    /// replacing it does not touch pods that run.
+    pub binary: PathBuf,
+}
+
+/// All pods of one state folder. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Runtime(Arc<Paths>);
+
+#[derive(Debug)]
+struct Paths {
+    pods: PathBuf,
+    binary: PathBuf,
+}
+
+impl Runtime {
+    /// Opens the state folder and keeps a copy of the binary there.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or the binary cannot be copied.
+    pub fn open(config: RuntimeConfig) -> Result<Self, Error> {
+        let state = std::path::absolute(&config.state_dir).doing("finding the state folder")?;
+        let pods = state.join("pods");
+        for path in [&state, &pods, &state.join("bin")] {
+            private_dir(path).doing("making the state folder")?;
+        }
+        let binary = keep_binary(&config.binary, &state.join("bin")).doing("keeping the binary")?;
+        let runtime = Self(Arc::new(Paths { pods, binary }));
+        runtime.drop_old_binaries();
+        Ok(runtime)
+    }
+
+    /// Starts a pod: returns when its namespaces stand and its shim answers.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when this machine does not allow it, [`Error::Exists`],
+    /// [`Error::Name`], [`Error::Setup`]. Nothing is left behind then.
+    pub fn start(&self, spec: &PodSpec) -> Result<Pod, Error> {
+        let folder = self.folder(&spec.id)?;
+        for container in spec.init_containers.iter().chain(&spec.containers) {
+            check_name(&container.name)?;
+        }
+        spec.volumes.keys().try_for_each(|name| check_name(name))?;
+        folder.create().map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists(spec.id.clone()),
+            _ => Error::Io { doing: "making the pod's folder", source },
+        })?;
+        folder::write_json(&folder.spec(), spec).doing("writing the pod's spec")?;
+        let pod = Pod::new(&spec.id, folder.clone());
+        match self.spawn(&folder) {
+            Ok(()) => Ok(pod),
+            Err(cause) => {
+                pod.remove()?;
+                Err(cause)
+            }
+        }
+    }
+
+    /// Takes a pod over that another process (or an earlier self) started.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when its shim no longer lives, [`Error::NotFound`] without a folder.
+    pub fn adopt(&self, id: &str) -> Result<Pod, Error> {
+        let folder = self.folder(id)?;
+        if !folder.path().is_dir() {
+            return Err(Error::NotFound(id.to_owned()));
+        }
+        let alive = folder::read_json::<ShimIdentity>(&folder.identity())
+            .is_ok_and(|shim| shim.is_alive() && folder.connect().is_ok());
+        if alive { Ok(Pod::new(id, folder)) } else { Err(pod::gone(&folder)) }
+    }
+
+    /// Removes what is left of a pod, whether its shim lives or not.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or when a file or cgroup cannot be removed.
+    pub fn remove(&self, id: &str) -> Result<(), Error> {
+        let folder = self.folder(id)?;
+        if !folder.path().is_dir() {
+            return Err(Error::NotFound(id.to_owned()));
+        }
+        Pod::new(id, folder).remove()
+    }
+
+    /// Returns the ids of all pods that have a folder, in order.
+    ///
+    /// # Errors
+    /// When the state folder cannot be read.
+    pub fn list(&self) -> Result<Vec<String>, Error> {
+        let entries = fs::read_dir(&self.0.pods).doing("listing pods")?;
+        let mut ids: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| check_name(name).is_ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    fn folder(&self, id: &str) -> Result<Folder, Error> {
+        check_name(id)?;
+        Ok(Folder::new(self.0.pods.join(id)))
+    }
+
+    /// Runs the shim and waits for its word. It forks away from the process that is waited for.
+    fn spawn(&self, folder: &Folder) -> Result<(), Error> {
+        let log = File::create(folder.shim_log()).doing("making the shim's log")?;
+        let mut child = Command::new(&self.0.binary)
+            .arg0("loom")
+            .args([SHIM_VERB, "run"])
+            .arg(folder.path())
+            .arg(&self.0.binary)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .doing("starting the pod's shim")?;
+        let mut report = String::new();
+        if let Some(mut pipe) = child.stdout.take() {
+            pipe.read_to_string(&mut report).doing("waiting for the pod's shim")?;
+        }
+        child.wait().doing("waiting for the pod's shim")?;
+        match serde_json::from_str(&report) {
+            Ok(StartReport::Ready) => Ok(()),
+            Ok(StartReport::Unsupported { cause, fix }) => Err(Error::Unsupported { cause, fix }),
+            Ok(StartReport::Failed(message)) => Err(Error::Setup(message)),
+            Err(_) => Err(Error::Setup(silent_end(folder))),
+        }
+    }
+
+    /// Removes copies of earlier binaries that no pod runs.
+    fn drop_old_binaries(&self) {
+        let Ok(ids) = self.list() else { return };
+        let used: Vec<PathBuf> = ids
+            .iter()
+            .filter_map(|id| self.folder(id).ok())
+            .filter_map(|folder| folder::read_json::<ShimIdentity>(&folder.identity()).ok())
+            .map(|shim| shim.binary)
+            .collect();
+        let Some(kept) = self.0.binary.parent() else { return };
+        for entry in fs::read_dir(kept).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path != self.0.binary && !used.contains(&path) {
+                // A copy in use by nobody we know of; failing to remove it costs only space.
+                drop(fs::remove_file(path));
+            }
+        }
+    }
+}
+
+fn silent_end(folder: &Folder) -> String {
+    let log = fs::read_to_string(folder.shim_log()).unwrap_or_default();
+    match log.trim() {
+        "" => "its shim ended without a word".to_owned(),
+        words => words.lines().last().unwrap_or_default().to_owned(),
+    }
+}
+
+fn private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Copies the binary under a name made of what identifies its content here.
+fn keep_binary(binary: &Path, into: &Path) -> io::Result<PathBuf> {
+    let meta = fs::metadata(binary)?;
+    let (dev, ino, size) = (meta.dev(), meta.ino(), meta.size());
+    let time = (meta.mtime(), meta.mtime_nsec());
+    let kept = into.join(format!("loom-{dev:x}-{ino:x}-{size:x}-{:x}.{:x}", time.0, time.1));
+    if kept.exists() {
+        return Ok(kept);
+    }
+    let fresh = into.join(format!(".new-{}", std::process::id()));
+    fs::copy(binary, &fresh)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&fresh, &kept)?;
+    Ok(kept)
+}
