@@ -35,8 +35,8 @@ counters! {
     exhausted,
     /// Packets from the pod that could not be used: malformed, fragments, IPv6, wrong source.
     ignored,
-    /// Datagrams lost because one side could not take them.
-    datagrams_lost,
+    /// Packets and datagrams lost because one side could not take them.
+    packets_lost,
 }
 
 /// Adds one.

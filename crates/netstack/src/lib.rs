@@ -24,10 +24,21 @@
 //! started with `MALLOC_MMAP_THRESHOLD_=65536`. Without it all works, with 0.5 MiB a connection.
 
 mod address;
+mod clock;
+mod core;
 mod counters;
+mod flow;
+mod host;
+mod nat;
+mod outbox;
+mod packet;
 mod policy;
 mod resolv;
+mod route;
 mod stack;
+mod tcp;
+mod timers;
+mod udp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;

@@ -1,0 +1,103 @@
+//! What TCP and UDP share: the event queue, the way to the pod, the routes and the counters.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+
+use crate::counters::{Counters, count};
+use crate::host;
+use crate::nat::Pair;
+use crate::outbox::Outbox;
+use crate::packet;
+use crate::route::Router;
+use crate::{Config, Error};
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Token {
+    Stop,
+    Tun,
+    Tcp(u64),
+    Udp(u64),
+}
+
+impl Token {
+    fn encode(self) -> EventData {
+        EventData::new_u64(match self {
+            Self::Stop => 0,
+            Self::Tun => 1,
+            Self::Tcp(id) => id << 2 | 2,
+            Self::Udp(id) => id << 2 | 3,
+        })
+    }
+
+    pub(crate) fn decode(data: EventData) -> Self {
+        let number = data.u64();
+        match number & 3 {
+            0 => Self::Stop,
+            1 => Self::Tun,
+            2 => Self::Tcp(number >> 2),
+            _ => Self::Udp(number >> 2),
+        }
+    }
+}
+
+/// Host sockets enter the event queue here and leave it by being closed.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) epoll: OwnedFd,
+    pub(crate) outbox: Outbox,
+    pub(crate) router: Router,
+    pub(crate) counters: Arc<Counters>,
+    last_id: u64,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config, stop: &OwnedFd) -> Result<Self, Error> {
+        let router = Router::new(&config);
+        let outbox = Outbox::new(config.tun, config.mtu, Arc::clone(&config.counters))
+            .map_err(Error::Tun)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::Events)?;
+        let core = Self { epoll, outbox, router, counters: config.counters, last_id: 0 };
+        core.watch(stop, Token::Stop, EventFlags::IN).map_err(Error::Events)?;
+        core.watch(core.outbox.tun(), Token::Tun, EventFlags::IN).map_err(Error::Tun)?;
+        Ok(core)
+    }
+
+    /// Starts a connection of the host to `address`, under a new id.
+    pub(crate) fn open_tcp(&mut self, address: SocketAddr) -> Result<(u64, OwnedFd), Errno> {
+        let socket = host::tcp(address)?;
+        let all = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        self.adopt(socket, Token::Tcp, all)
+    }
+
+    /// Opens a datagram socket of the host for `address`, under a new id.
+    pub(crate) fn open_udp(&mut self, address: SocketAddr) -> Result<(u64, OwnedFd), Errno> {
+        let socket = host::udp(address)?;
+        self.adopt(socket, Token::Udp, EventFlags::IN)
+    }
+
+    /// Tells the pod that nobody takes its datagrams.
+    pub(crate) fn unreachable(&self, pair: &Pair, data_len: usize) {
+        self.outbox.send(&packet::unreachable(pair, data_len));
+    }
+
+    fn adopt(
+        &mut self,
+        socket: OwnedFd,
+        token: fn(u64) -> Token,
+        events: EventFlags,
+    ) -> Result<(u64, OwnedFd), Errno> {
+        count(&self.counters.host_sockets);
+        self.last_id += 1;
+        self.watch(&socket, token(self.last_id), events)?;
+        Ok((self.last_id, socket))
+    }
+
+    fn watch(&self, fd: impl AsFd, token: Token, events: EventFlags) -> Result<(), Errno> {
+        epoll::add(&self.epoll, fd, token.encode(), events)
+    }
+}

@@ -1,0 +1,114 @@
+//! Makes the namespaces and starts the roles.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// Makes the TUN inside the pod's namespace, then becomes the host role outside of it.
+const OPEN_TUN: &str = r#"
+use strict; use warnings;
+my ($program, $host) = @ARGV;
+open(my $tun, '+<', '/dev/net/tun') or die "/dev/net/tun: $!\n";
+my $request = pack('a16 s x22', 'tun0', 0x1001);            # IFF_TUN | IFF_NO_PI
+ioctl($tun, 0x400454ca, $request) or die "TUNSETIFF: $!\n";
+for my $words ('link set lo up', 'addr add 10.117.0.2/24 dev tun0',
+               'link set tun0 mtu 65520 up', 'route add default via 10.117.0.1') {
+    system('ip', split(' ', $words)) == 0 or die "ip $words\n";
+}
+open(STDIN, '+<&', $tun) or die "dup: $!\n";
+exec('nsenter', '-t', $host, '-n', $program) or die "nsenter: $!\n";
+"#;
+
+/// Addresses of "the host", all its own, so that whatever is sent to them stays inside. The
+/// link-local ones and the one of the pod's subnet are there to be refused.
+const HOST_ADDRESSES: [&str; 5] =
+    ["192.0.2.1/32", "169.254.169.254/32", "169.254.1.1/32", "10.117.0.77/32", "240.0.0.1/32"];
+
+/// Runs one case in fresh namespaces; the error says what went wrong in words.
+pub(crate) fn run(case: &str) -> Result<(), String> {
+    let mut command = Command::new("unshare");
+    command.args(["-U", "-r", "-n"]).arg(program());
+    command.env("NETSTACK_ROLE", "namespace").env("NETSTACK_CASE", case);
+    // As the crate's documentation asks of its callers.
+    command.env("MALLOC_MMAP_THRESHOLD_", "65536");
+    let output = command.stdin(Stdio::null()).output().map_err(|e| format!("unshare: {e}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{}\n{said}", output.status)) }
+}
+
+/// The role inside the new user and network namespace.
+pub(crate) fn in_namespace() -> ExitCode {
+    ip(&["link", "set", "lo", "up"]);
+    for address in HOST_ADDRESSES {
+        ip(&["addr", "add", address, "dev", "lo"]);
+    }
+    let mut pod = PodNamespace::new();
+    let own = std::process::id().to_string();
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &pod.id(), "-n", "perl", "-e", OPEN_TUN]).arg(program()).arg(own);
+    command.env("NETSTACK_ROLE", "host").env("NETSTACK_POD", pod.id());
+    let status = command.status().expect("nsenter is there");
+    pod.end();
+    if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn ip(words: &[&str]) {
+    let status = Command::new("ip").args(words).status().expect("ip is there");
+    assert!(status.success(), "ip {}", words.join(" "));
+}
+
+/// Holds the pod's namespace open by a process that waits on a pipe.
+struct PodNamespace(Child);
+
+impl PodNamespace {
+    fn new() -> Self {
+        let child = Command::new("unshare").args(["-n", "cat"]).stdin(Stdio::piped()).spawn();
+        let pod = Self(child.expect("unshare is there"));
+        let deadline = deadline();
+        while namespace(&pod.id()) == namespace("self") {
+            assert!(!passed(deadline), "the pod's namespace does not appear");
+            std::thread::yield_now();
+        }
+        pod
+    }
+
+    fn id(&self) -> String {
+        self.0.id().to_string()
+    }
+
+    fn end(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("the child is ours");
+    }
+}
+
+fn namespace(process: &str) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{process}/ns/net")).ok()
+}
+
+/// Runs the pod role with `words` in the pod's namespace and returns what it prints.
+pub(crate) fn in_pod(words: &[&str]) -> String {
+    let pod = std::env::var("NETSTACK_POD").expect("the host role is told its pod");
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &pod, "-n"]).arg(program()).args(words);
+    let output = command.env("NETSTACK_ROLE", "pod").stdin(Stdio::null()).output();
+    let output = output.expect("nsenter is there");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the pod failed at {words:?}: {said}");
+    String::from_utf8(output.stdout).expect("the pod prints text").trim().to_owned()
+}
+
+pub(crate) fn program() -> PathBuf {
+    std::env::current_exe().expect("this program has a path")
+}
+
+/// A point in time after which something has certainly failed.
+#[expect(clippy::disallowed_methods, reason = "a test's deadline")]
+pub(crate) fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's deadline")]
+pub(crate) fn passed(deadline: Instant) -> bool {
+    Instant::now() > deadline
+}
