@@ -1,0 +1,218 @@
+//! Programs run inside a weaver: bytes in, bytes out, an exit code.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::SinkExt;
+use futures::channel::mpsc;
+use futures::future::{BoxFuture, FutureExt, Shared};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::api::{AttachParams, AttachedProcess, TerminalSize};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, SimplexStream, WriteHalf};
+
+use crate::error::{Error, Result};
+use crate::found::Found;
+use crate::keys;
+use crate::weavers::Cluster;
+
+/// How many bytes wait in each direction before the other side has to.
+const BUFFER: usize = 256 * 1024;
+
+/// A program to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// The program and its arguments; found by the container's PATH.
+    pub argv: Vec<String>,
+    /// Whether it reads what we write.
+    pub stdin: bool,
+    /// Whether it runs on a terminal; output and errors are then one stream.
+    pub tty: bool,
+}
+
+impl Cluster {
+    /// Runs a program in the main container of exactly this pod.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] when a pod of the same name has taken its place, [`Error::NotRunning`]
+    /// when it has no running container.
+    pub async fn exec(&self, found: &Found, request: &ExecRequest) -> Result<Exec> {
+        let (pods, name) = (self.pods(), &found.pod.name);
+        let call = self.call("get", "pods", Some(name.clone()));
+        let now = self.within(call, pods.get_metadata(name)).await?;
+        if now.metadata.uid.as_deref() != Some(found.pod.uid.as_str()) {
+            return Err(Error::Changed { what: name.clone() });
+        }
+        let params = AttachParams {
+            container: Some(keys::CONTAINER.to_owned()),
+            stdin: request.stdin,
+            stdout: true,
+            stderr: !request.tty,
+            tty: request.tty,
+            max_stdin_buf_size: Some(BUFFER),
+            max_stdout_buf_size: Some(BUFFER),
+            max_stderr_buf_size: Some(BUFFER),
+        };
+        let call = self.call("create", "pods/exec", Some(name.clone()));
+        let process = self.within(call, pods.exec(name, &request.argv, &params)).await?;
+        Exec::of(process)
+    }
+}
+
+type Ended = Shared<BoxFuture<'static, Option<Status>>>;
+
+/// A program that runs in a weaver. Dropping all of it ends the connection.
+pub struct Exec {
+    /// Its input, if it was asked for; shutting it down is its end of file.
+    pub stdin: Option<ExecInput>,
+    /// Its output.
+    pub stdout: ExecOutput,
+    /// Its errors; none on a terminal.
+    pub stderr: Option<ExecOutput>,
+    /// Its terminal's size, if it has a terminal.
+    pub resizer: Option<Resizer>,
+    ended: Ended,
+    process: Process,
+}
+
+/// Keeps the connection; it ends when the last one who holds this lets go.
+type Process = std::sync::Arc<AttachedProcess>;
+
+impl Exec {
+    fn of(mut process: AttachedProcess) -> Result<Self> {
+        let lost = || Error::unavailable("the program's streams are missing");
+        let status = process.take_status().ok_or_else(lost)?;
+        let ended: Ended = status.boxed().shared();
+        let stdin = process.stdin();
+        let stdout = process.stdout().ok_or_else(lost)?;
+        let stderr = process.stderr();
+        let resizer = process.terminal_size().map(Resizer);
+        let process = Process::new(process);
+        let output = |inner| ExecOutput { inner, ended: ended.clone(), process: process.clone() };
+        Ok(Self {
+            stdin: stdin.map(|inner| ExecInput { inner, process: process.clone() }),
+            stdout: output(stdout),
+            stderr: stderr.map(output),
+            resizer,
+            ended,
+            process,
+        })
+    }
+
+    /// Waits until the program has ended and returns its exit code. Its output has to be read
+    /// meanwhile: what nobody reads holds it up.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the connection ended first, [`Error::NotRunning`] when the
+    /// program could not be started.
+    pub fn status(&self) -> impl Future<Output = Result<i32>> + Send + use<> {
+        let (ended, process) = (self.ended.clone(), self.process.clone());
+        async move {
+            let status = ended.await;
+            drop(process);
+            exit_code(status)
+        }
+    }
+}
+
+/// Reads the status that Kubernetes sends at the end (`v4.channel.k8s.io`).
+fn exit_code(status: Option<Status>) -> Result<i32> {
+    let Some(status) = status else {
+        return Err(Error::unavailable("the connection ended before the program did"));
+    };
+    if status.status.as_deref() == Some("Success") {
+        return Ok(0);
+    }
+    let mut causes = status.details.iter().flat_map(|details| details.causes.iter().flatten());
+    let code = causes.find(|cause| cause.reason.as_deref() == Some("ExitCode"));
+    let code = code.and_then(|cause| cause.message.as_deref()?.parse().ok());
+    code.ok_or_else(|| Error::NotRunning { message: status.message.unwrap_or_default() })
+}
+
+/// What the program reads.
+pub struct ExecInput {
+    inner: WriteHalf<SimplexStream>,
+    #[expect(dead_code, reason = "keeps the connection while somebody may still write")]
+    process: Process,
+}
+
+impl AsyncWrite for ExecInput {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// What the program writes. Ends with an error when the connection ended before the program.
+pub struct ExecOutput {
+    inner: ReadHalf<SimplexStream>,
+    ended: Ended,
+    #[expect(dead_code, reason = "keeps the connection while somebody still reads")]
+    process: Process,
+}
+
+impl AsyncRead for ExecOutput {
+    /// The pipe alone is not enough: when the connection breaks, nobody closes it.
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, buffer) {
+            return Poll::Ready(read);
+        }
+        let status = ready!(self.ended.poll_unpin(cx));
+        // Whatever was written before the end is in the pipe by now.
+        match Pin::new(&mut self.inner).poll_read(cx, buffer) {
+            Poll::Ready(read) => Poll::Ready(read),
+            Poll::Pending if status.is_some() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+}
+
+/// Changes the size of a program's terminal.
+#[derive(Clone)]
+pub struct Resizer(mpsc::Sender<TerminalSize>);
+
+impl Resizer {
+    /// Tells the program its terminal's new size.
+    ///
+    /// # Errors
+    /// When the program has ended.
+    pub async fn resize(&mut self, rows: u16, cols: u16) -> Result<()> {
+        let size = TerminalSize { width: cols, height: rows };
+        self.0.send(size).await.map_err(|_| Error::unavailable("the program has ended"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(text: &str) -> Option<Status> {
+        Some(serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn exit_codes_are_read() {
+        assert_eq!(exit_code(status(r#"{"status":"Success"}"#)).unwrap(), 0);
+        let failed = r#"{"status":"Failure","reason":"NonZeroExitCode","message":"7",
+            "details":{"causes":[{"reason":"ExitCode","message":"7"}]}}"#;
+        assert_eq!(exit_code(status(failed)).unwrap(), 7);
+        let missing = r#"{"status":"Failure","reason":"InternalError","message":"no such file"}"#;
+        assert!(matches!(exit_code(status(missing)), Err(Error::NotRunning { .. })));
+        assert!(matches!(exit_code(None), Err(Error::Unavailable { .. })));
+    }
+}

@@ -1,0 +1,185 @@
+//! How a weaver comes up, step by step: its pod and its events, told once and in order.
+
+use futures::stream::{self, Stream, StreamExt};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::Api;
+use weaver::{Phase, WeaverId, Why};
+
+use crate::error::{Error, Result};
+use crate::found::Found;
+use crate::pod::phase;
+use crate::watch::{self, Raw};
+use crate::weavers::Cluster;
+use crate::{keys, why};
+
+/// One step. Each but [`Progress::Waiting`] is told at most once, and never one behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// It has a node.
+    Scheduled {
+        /// Its name.
+        node: String,
+    },
+    /// Its image is being fetched.
+    Pulling,
+    /// Its image is on the node.
+    Pulled,
+    /// Its program has been started.
+    Started,
+    /// Something keeps it waiting; it may go on by itself, or never.
+    Waiting(Why),
+    /// Its host answers. The last step.
+    Ready(Box<Found>),
+    /// It has ended, well or not. The last step.
+    Ended(Box<Found>),
+    /// There is no such weaver, or no longer. The last step.
+    Gone,
+}
+
+impl Progress {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Waiting(_) => 0,
+            Self::Scheduled { .. } => 1,
+            Self::Pulling => 2,
+            Self::Pulled => 3,
+            Self::Started => 4,
+            Self::Ready(_) | Self::Ended(_) | Self::Gone => LAST,
+        }
+    }
+}
+
+const LAST: u8 = 5;
+
+impl Cluster {
+    /// Reports how a weaver comes up, until it is ready, has ended or is gone.
+    ///
+    /// An error is reported and followed by another attempt; it is up to the caller to stop.
+    /// Without the right to see events only the pod's own word counts.
+    pub fn progress(&self, id: WeaverId) -> impl Stream<Item = Result<Progress>> + Send + use<> {
+        let pods = watch::one(self, id).map(|raw| raw.map(Seen::Pod)).boxed();
+        let seen = stream::select(pods, events(self, id).boxed());
+        let cluster = self.clone();
+        let steps = seen.scan(Tracker::default(), move |tracker, seen| {
+            let steps = (!tracker.is_over()).then(|| match seen {
+                Ok(Seen::Pod(raw)) => wrap(tracker.pod(&cluster, raw)),
+                Ok(Seen::Event(event)) => wrap(tracker.event(&event)),
+                Err(error) => vec![Err(error)],
+            });
+            std::future::ready(steps)
+        });
+        let mut over = false;
+        // `scan` ends only when the next thing is seen; the caller is told at once.
+        steps.flat_map(stream::iter).take_while(move |step| {
+            let go_on = !over;
+            over = step.as_ref().is_ok_and(|step| step.rank() == LAST);
+            std::future::ready(go_on)
+        })
+    }
+}
+
+enum Seen {
+    Pod(Raw<Pod>),
+    Event(Box<Event>),
+}
+
+/// Events are a comfort: what goes wrong with them is not told.
+fn events(cluster: &Cluster, id: WeaverId) -> impl Stream<Item = Result<Seen>> + Send + use<> {
+    let api = Api::<Event>::namespaced(cluster.client().clone(), &cluster.settings().namespace);
+    let fields = format!("involvedObject.kind=Pod,involvedObject.name={}", id.pod_name());
+    let raw = watch::objects(cluster.clone(), api, "events", None, Some(fields));
+    let allowed = raw.take_while(|raw| {
+        let forbidden = matches!(raw, Err(Error::Forbidden { .. }));
+        std::future::ready(!forbidden)
+    });
+    allowed.flat_map(|raw| {
+        let events = match raw {
+            Ok(Raw::All(events)) => events,
+            Ok(Raw::Set(event)) => vec![event],
+            Ok(Raw::Gone(_)) => Vec::new(),
+            Err(error) => {
+                tracing::debug!(%error, "Events cannot be watched");
+                Vec::new()
+            }
+        };
+        stream::iter(events.into_iter().map(|event| Ok(Seen::Event(Box::new(event)))))
+    })
+}
+
+fn wrap(steps: Vec<Progress>) -> Vec<Result<Progress>> {
+    steps.into_iter().map(Ok).collect()
+}
+
+/// Remembers how far it has come.
+#[derive(Default)]
+struct Tracker {
+    rank: u8,
+    uid: Option<String>,
+    waiting: Option<Why>,
+}
+
+impl Tracker {
+    fn is_over(&self) -> bool {
+        self.rank == LAST
+    }
+
+    fn pod(&mut self, cluster: &Cluster, raw: Raw<Pod>) -> Vec<Progress> {
+        let pod = match raw {
+            Raw::All(pods) => pods.into_iter().next(),
+            Raw::Set(pod) => Some(pod),
+            Raw::Gone(_) => None,
+        };
+        match pod.and_then(|pod| Some((cluster.take(&pod).ok()?, pod))) {
+            Some((found, pod)) => self.seen(found, &pod),
+            None => self.advance(Progress::Gone),
+        }
+    }
+
+    fn seen(&mut self, found: Found, pod: &Pod) -> Vec<Progress> {
+        self.uid = Some(found.pod.uid.clone());
+        let mut steps = Vec::new();
+        if let Some(node) = found.pod.node.clone() {
+            steps.extend(self.advance(Progress::Scheduled { node }));
+        }
+        let state = phase::container(pod).and_then(|status| status.state.as_ref());
+        if state.is_some_and(|state| state.running.is_some() || state.terminated.is_some()) {
+            steps.extend(self.advance(Progress::Started));
+        }
+        steps.extend(match found.weaver.phase {
+            Phase::Running => self.advance(Progress::Ready(Box::new(found))),
+            Phase::Succeeded | Phase::Failed => self.advance(Progress::Ended(Box::new(found))),
+            Phase::Pending | Phase::Unknown => self.wait(found.weaver.why),
+        });
+        steps
+    }
+
+    fn event(&mut self, event: &Event) -> Vec<Progress> {
+        let about = &event.involved_object;
+        let path = format!("spec.containers{{{}}}", keys::CONTAINER);
+        let ours = about.uid == self.uid && about.field_path.as_deref() == Some(path.as_str());
+        match event.reason.as_deref() {
+            Some("Pulling") if ours => self.advance(Progress::Pulling),
+            Some("Pulled") if ours => self.advance(Progress::Pulled),
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    fn advance(&mut self, step: Progress) -> Vec<Progress> {
+        if step.rank() <= self.rank {
+            return Vec::new();
+        }
+        self.rank = step.rank();
+        self.waiting = None;
+        vec![step]
+    }
+
+    /// Tells a trouble when it is new.
+    fn wait(&mut self, trouble: Option<Why>) -> Vec<Progress> {
+        let trouble = trouble.filter(why::is_trouble);
+        if trouble == self.waiting {
+            return Vec::new();
+        }
+        self.waiting.clone_from(&trouble);
+        trouble.map(Progress::Waiting).into_iter().collect()
+    }
+}

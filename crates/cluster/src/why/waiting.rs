@@ -1,0 +1,119 @@
+//! Why a pod is Pending.
+
+use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod};
+use weaver::Why;
+
+use super::{image, plain, said};
+use crate::pod::phase;
+
+/// The reasons of pods that are only not there yet.
+pub(super) const ON_ITS_WAY: [&str; 3] = ["Scheduling", "ContainerCreating", "Starting"];
+
+/// Says what the pod waits for.
+pub(super) fn why(pod: &Pod) -> Why {
+    unscheduled(pod)
+        .or_else(|| stuck(pod))
+        .or_else(|| failed_init(pod))
+        .unwrap_or_else(|| on_its_way(pod))
+}
+
+fn unscheduled(pod: &Pod) -> Option<Why> {
+    let condition = phase::condition(pod, "PodScheduled")?;
+    if condition.status == "True" {
+        return None;
+    }
+    let reason = condition.reason.as_deref().unwrap_or("Unschedulable");
+    let message = condition.message.as_deref().unwrap_or_default();
+    let lacking = insufficient(message);
+    if !lacking.is_empty() {
+        let lacking = lacking.join(" and ");
+        return Some(said(
+            reason,
+            format!("the cluster has not enough {lacking} left for it; it waits for some"),
+        ));
+    }
+    // What preemption could or could not do is of no help to a user.
+    let cause = message.split(" preemption:").next().unwrap_or_default();
+    Some(said(reason, format!("no node takes it: {}", plain(cause))))
+}
+
+/// Returns what the scheduler calls insufficient, each once.
+fn insufficient(message: &str) -> Vec<&str> {
+    let mut lacking = Vec::new();
+    for rest in message.split("Insufficient ").skip(1) {
+        let word = rest.split([',', '.', ' ']).next().unwrap_or_default();
+        if !word.is_empty() && !lacking.contains(&word) {
+            lacking.push(word);
+        }
+    }
+    if message.contains("Too many pods") {
+        lacking.push("room for pods");
+    }
+    lacking
+}
+
+fn stuck(pod: &Pod) -> Option<Why> {
+    let status = pod.status.as_ref()?;
+    let init = status.init_container_statuses.iter().flatten();
+    let all = init.chain(status.container_statuses.iter().flatten());
+    all.filter_map(|status| Some((status, status.state.as_ref()?.waiting.as_ref()?)))
+        .find_map(|(status, waiting)| of_container(pod, status, waiting))
+}
+
+fn of_container(pod: &Pod, status: &ContainerStatus, waiting: &ContainerStateWaiting) -> Option<Why> {
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    let message = waiting.message.as_deref().unwrap_or_default();
+    match reason {
+        "" | "ContainerCreating" | "PodInitializing" => None,
+        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" => {
+            Some(image::why(pod, reason, message, wanted_image(pod, status)))
+        }
+        "InvalidImageName" => {
+            let image = wanted_image(pod, status);
+            Some(said(reason, format!("{image} is not the name of an image")))
+        }
+        "ErrImageNeverPull" => {
+            let image = wanted_image(pod, status);
+            Some(said(reason, format!("the node has no image {image} and may not fetch it")))
+        }
+        "CreateContainerConfigError" => Some(said(
+            reason,
+            format!("its container's configuration cannot be used: {}", plain(message)),
+        )),
+        _ => Some(super::ended::start_error(reason, message)),
+    }
+}
+
+/// Returns the image that was asked for: the status may still be without one.
+fn wanted_image<'a>(pod: &'a Pod, status: &'a ContainerStatus) -> &'a str {
+    let spec = pod.spec.as_ref();
+    let init = spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    let mut all = spec.iter().flat_map(|spec| &spec.containers).chain(init);
+    let wanted = all.find(|container| container.name == status.name);
+    wanted.and_then(|container| container.image.as_deref()).unwrap_or(&status.image)
+}
+
+fn failed_init(pod: &Pod) -> Option<Why> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let ended = statuses.iter().find_map(|status| {
+        let terminated = status.state.as_ref()?.terminated.as_ref()?;
+        (terminated.exit_code != 0).then_some((status, terminated))
+    });
+    let (status, terminated) = ended?;
+    let code = terminated.exit_code;
+    let message = format!("its init container {} ended with exit code {code}", status.name);
+    Some(said("InitFailed", message))
+}
+
+/// Nothing is wrong: says how far it has come.
+fn on_its_way(pod: &Pod) -> Why {
+    let state = phase::container(pod).and_then(|status| status.state.as_ref());
+    if state.is_some_and(|state| state.running.is_some()) {
+        return said("Starting", "its program has started and does not answer yet");
+    }
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    match node {
+        Some(_) => said("ContainerCreating", "its image is being fetched and its container made"),
+        None => said("Scheduling", "it waits for a node"),
+    }
+}
