@@ -61,6 +61,15 @@ mod tests {
 
     #[test]
     fn settings_are_a_table() {
-        insta::assert_snapshot!(super::config_table(&Program::command()), @"");
+        insta::assert_snapshot!(super::config_table(&Program::command()), @r"
+        | variable | flag | default | what |
+        |---|---|---|---|
+        | `LOOM_LOG` | `--log` | `info` | What is logged, e.g. info or cluster=debug,warn |
+        | `LOOM_LOG_FORMAT` | `--log-format` | `text` | How a line is written: `text`, `json` |
+        | `LOOM_SERVER_TOKEN` | `--token` |  | Token that every caller must show |
+        | `LOOM_SERVER_TOKEN_FILE` | `--token-file` |  | File that holds the token |
+        | `LOOM_SERVER_ALLOWED_HOSTS` | `--allowed-hosts` |  | Host names under which this server may be called, separated by commas; any without it, or loopback names only where it listens on loopback |
+        | `LOOM_SERVER_ALLOWED_ORIGINS` | `--allowed-origins` |  | Web pages that may call this server, e.g. https://loom.example, separated by commas |
+        ");
     }
 }
