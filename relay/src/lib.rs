@@ -1,1 +1,29 @@
-//! .
+//! The streams that stay: attached terminals.
+//!
+//! It carries bytes between viewers and the host in a weaver, and keeps nothing: the session, its
+//! screen and its input belong to the host. It does not know what a terminal is, and it answers no
+//! request that ends by itself; those are `handlers`'.
+//!
+//! ```text
+//! viewer -- WebSocket --> attach (guard, find) --> viewer (v1 | v2)
+//! viewer -- WebSocket --> attach ----------------> viewer --+
+//!                                                           +--> link -- exec --> loom-host connect
+//!                       links: one link per weaver ---------+
+//! ```
+
+mod app;
+mod args;
+mod attach;
+mod close;
+mod doors;
+mod hub;
+mod limits;
+mod link;
+mod links;
+mod problem;
+mod queue;
+mod socket;
+mod viewer;
+
+pub use app::{MAX_VIEWERS, Relay, app};
+pub use args::{Args, run};
