@@ -122,7 +122,8 @@ impl Session {
             owes: None,
             first: VecDeque::new(),
             size_due: false,
-            input_acked: input,
+            // What reached the program earlier is told again: the word may have been lost.
+            input_acked: 0,
             left: None,
             done: false,
         };
