@@ -69,7 +69,10 @@ fn read_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where this crate asks what time it is")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where this crate asks what time it is"
+)]
 fn here() -> (Timestamp, Instant) {
     (Timestamp::now(), Instant::now())
 }

@@ -38,8 +38,7 @@ pub(crate) fn client(config: Config, clock: ServerClock) -> Result<Client, Error
         why: source.to_string(),
         source: Some(source.into()),
     };
-    let https =
-        config.rustls_https_connector_with_connector(connector()).map_err(wrong)?;
+    let https = config.rustls_https_connector_with_connector(connector()).map_err(wrong)?;
     let http: HyperClient<_, Body> = HyperClient::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(60))
         .build(https);

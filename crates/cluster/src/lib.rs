@@ -31,7 +31,5 @@ pub use exec::{Exec, ExecInput, ExecOutput, ExecRequest, Resizer};
 pub use found::{Change, Deletion, Found, Guard, Page, PodFacts, Query, Skipped};
 pub use logs::LogQuery;
 pub use progress::Progress;
-pub use settings::{
-    Amounts, ClusterArgs, PullPolicy, Settings, ToolsMount, mebibytes, millicores,
-};
+pub use settings::{Amounts, ClusterArgs, PullPolicy, Settings, ToolsMount, mebibytes, millicores};
 pub use weavers::Cluster;

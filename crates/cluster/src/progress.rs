@@ -57,12 +57,12 @@ impl Cluster {
     /// An error is reported and followed by another attempt; it is up to the caller to stop.
     /// Without the right to see events only the pod's own word counts.
     pub fn progress(&self, id: WeaverId) -> impl Stream<Item = Result<Progress>> + Send + use<> {
-        let pods = watch::one(self, id).map(|raw| raw.map(Seen::Pod)).boxed();
+        let pods = watch::one(self, id).map(|raw| raw.map(|raw| Seen::Pod(Box::new(raw)))).boxed();
         let seen = stream::select(pods, events(self, id).boxed());
         let cluster = self.clone();
         let steps = seen.scan(Tracker::default(), move |tracker, seen| {
             let steps = (!tracker.is_over()).then(|| match seen {
-                Ok(Seen::Pod(raw)) => wrap(tracker.pod(&cluster, raw)),
+                Ok(Seen::Pod(raw)) => wrap(tracker.pod(&cluster, *raw)),
                 Ok(Seen::Event(event)) => wrap(tracker.event(&event)),
                 Err(error) => vec![Err(error)],
             });
@@ -79,7 +79,7 @@ impl Cluster {
 }
 
 enum Seen {
-    Pod(Raw<Pod>),
+    Pod(Box<Raw<Pod>>),
     Event(Box<Event>),
 }
 

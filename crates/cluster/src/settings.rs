@@ -31,6 +31,9 @@ pub struct Settings {
     pub max_lifetime: Ttl,
     /// Most time that one call may take.
     pub deadline: Duration,
+    /// After how long the server is asked to end each watch, so that it is opened anew. One that
+    /// goes on for a quarter longer has stopped in silence.
+    pub watch_span: Duration,
 }
 
 impl Default for Settings {
@@ -47,6 +50,7 @@ impl Default for Settings {
             image_pull_policy: None,
             max_lifetime: Ttl::MAX,
             deadline: Duration::from_secs(10),
+            watch_span: Duration::from_secs(40),
         }
     }
 }
@@ -182,6 +186,7 @@ impl From<&ClusterArgs> for Settings {
             image_pull_policy: args.weaver_image_pull_policy,
             max_lifetime: args.weaver_max_lifetime_hours,
             deadline: Duration::from_secs(args.kubernetes_deadline_secs),
+            ..Self::default()
         }
     }
 }

@@ -17,10 +17,6 @@ use crate::found::{Change, Found, Query};
 use crate::weavers::{Cluster, PAGE};
 use crate::{pod, select};
 
-/// The server ends a watch after this many seconds; one that goes on has stopped in silence.
-const WATCH_SECONDS: u32 = 40;
-/// How long a watch is believed in: within a minute a silent one is given up.
-const BELIEVED: Duration = Duration::from_secs(50);
 /// First and longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -40,7 +36,10 @@ impl Cluster {
     }
 
     /// Reports one weaver whenever it changes; `None`, at last, when it is gone.
-    pub fn watch_one(&self, id: WeaverId) -> impl Stream<Item = Result<Option<Found>>> + Send + use<> {
+    pub fn watch_one(
+        &self,
+        id: WeaverId,
+    ) -> impl Stream<Item = Result<Option<Found>>> + Send + use<> {
         let cluster = self.clone();
         let mut gone = false;
         one(self, id).map(move |raw| raw.map(|raw| cluster.latest(raw))).take_while(move |seen| {
@@ -224,16 +223,17 @@ where
     }
 
     async fn start(&mut self, version: &str) -> Result<Open<K>> {
+        let span = self.cluster.settings().watch_span;
         let params = WatchParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
-            timeout: Some(WATCH_SECONDS),
+            timeout: Some(u32::try_from(span.as_secs()).unwrap_or(u32::MAX).max(1)),
             bookmarks: true,
             send_initial_events: false,
         };
         let call = self.call("watch");
         let events = self.cluster.within(call, self.api.watch(&params, version)).await?.boxed();
-        Ok(Open { events, believed_until: Instant::now() + BELIEVED })
+        Ok(Open { events, believed_until: Instant::now() + span + span / 4 })
     }
 
     fn take(&mut self, event: WatchEvent<K>) -> Result<Option<Raw<K>>> {

@@ -68,7 +68,8 @@ impl Cluster {
         if let Some(now) = self.inner.clock.now() {
             return Ok(now);
         }
-        let asked = self.within(self.call("get", "version", None), self.client().apiserver_version());
+        let asked =
+            self.within(self.call("get", "version", None), self.client().apiserver_version());
         let asked = asked.await;
         // Even a refusal tells the time.
         match (self.inner.clock.now(), asked) {
@@ -208,14 +209,9 @@ impl Cluster {
     }
 
     /// Asks for the pod without making it: a cluster without image volumes drops the volume's
-    /// source or refuses the volume. Before 1.35 nodes may still lack them, or mount them noexec.
+    /// source or refuses the volume. (A node that mounts them noexec is found out when it starts
+    /// the pod; what it says then names the setting.)
     async fn decide(&self, admitted: &Admitted, now: Timestamp) -> Result<ToolsMount> {
-        let call = self.call("get", "version", None);
-        let version = self.within(call, self.client().apiserver_version()).await?;
-        let minor = version.minor.trim_end_matches('+').parse::<u32>().unwrap_or(0);
-        if version.major == "1" && minor < 35 {
-            return Ok(ToolsMount::Init);
-        }
         let pod = pod::render(admitted, now, self.settings());
         let params = PostParams { dry_run: true, ..PostParams::default() };
         let call = self.call("create", "pods", pod.metadata.name.clone());
@@ -246,7 +242,8 @@ impl Cluster {
         }
         if reported.insert(skipped.uid.clone()) {
             let reason = skipped.why.code();
-            metrics::counter!("loom_cluster_unreadable_pods_total", "reason" => reason).increment(1);
+            metrics::counter!("loom_cluster_unreadable_pods_total", "reason" => reason)
+                .increment(1);
             tracing::warn!(pod = skipped.pod, uid = skipped.uid, error = %skipped.why, "Pod left out");
         }
     }

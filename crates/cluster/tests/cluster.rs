@@ -1,1 +1,2 @@
+//! The suite against a cluster.
 fn main() {}

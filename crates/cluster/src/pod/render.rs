@@ -217,9 +217,7 @@ fn tools_container(settings: &Settings) -> Container {
         name: keys::TOOLS_CONTAINER.to_owned(),
         image: settings.tools_image.clone(),
         image_pull_policy: settings.image_pull_policy.map(|policy| policy.as_str().to_owned()),
-        command: Some(
-            ["/loom-host", "install", keys::TOOLS_PATH].map(str::to_owned).to_vec(),
-        ),
+        command: Some(["/loom-host", "install", keys::TOOLS_PATH].map(str::to_owned).to_vec()),
         resources: Some(ResourceRequirements {
             requests: Some(quantities(small)),
             limits: Some(quantities(small)),
@@ -248,12 +246,7 @@ fn volumes(settings: &Settings) -> Vec<Volume> {
             ..Volume::default()
         },
     };
-    vec![
-        tools,
-        empty(keys::RUN_VOLUME),
-        empty(keys::WORKSPACE_VOLUME),
-        empty(keys::HOME_VOLUME),
-    ]
+    vec![tools, empty(keys::RUN_VOLUME), empty(keys::WORKSPACE_VOLUME), empty(keys::HOME_VOLUME)]
 }
 
 fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {

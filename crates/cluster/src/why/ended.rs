@@ -13,7 +13,14 @@ const AT_ONCE: i64 = 10;
 /// Says what ended the pod.
 pub(super) fn why(pod: &Pod) -> Why {
     by_cluster(pod)
-        .or_else(|| phase::container(pod)?.state.as_ref()?.terminated.as_ref().map(|ended| by_itself(pod, ended)))
+        .or_else(|| {
+            phase::container(pod)?
+                .state
+                .as_ref()?
+                .terminated
+                .as_ref()
+                .map(|ended| by_itself(pod, ended))
+        })
         .or_else(|| by_disruption(pod))
         .unwrap_or_else(|| {
             let message = pod.status.as_ref().and_then(|status| status.message.as_deref());
@@ -82,11 +89,10 @@ fn exited(pod: &Pod, ended: &ContainerStateTerminated, code: i32) -> String {
         return format!("its command ended with exit code {code}{}", signal(code));
     }
     let span = ended.started_at.as_ref().zip(ended.finished_at.as_ref());
-    let at_once = span.is_some_and(|(start, end)| end.0.as_second() - start.0.as_second() < AT_ONCE);
+    let at_once =
+        span.is_some_and(|(start, end)| end.0.as_second() - start.0.as_second() < AT_ONCE);
     if at_once {
-        return format!(
-            "it exited at once with exit code {code}: it has no long-running process"
-        );
+        return format!("it exited at once with exit code {code}: it has no long-running process");
     }
     format!("its program ended with exit code {code}{}", signal(code))
 }

@@ -60,7 +60,11 @@ fn stuck(pod: &Pod) -> Option<Why> {
         .find_map(|(status, waiting)| of_container(pod, status, waiting))
 }
 
-fn of_container(pod: &Pod, status: &ContainerStatus, waiting: &ContainerStateWaiting) -> Option<Why> {
+fn of_container(
+    pod: &Pod,
+    status: &ContainerStatus,
+    waiting: &ContainerStateWaiting,
+) -> Option<Why> {
     let reason = waiting.reason.as_deref().unwrap_or_default();
     let message = waiting.message.as_deref().unwrap_or_default();
     match reason {
