@@ -11,7 +11,7 @@ use smoltcp::time::{Duration, Instant};
 
 use crate::nat::Pair;
 use crate::outbox::{Outbox, Port};
-use crate::{BUFFER, host};
+use crate::{TO_HOST, TO_POD, host};
 
 /// How long a host may take to accept. Shorter than Linux' own two minutes, so that a pod that
 /// dials a black hole does not collect sockets.
@@ -51,8 +51,8 @@ pub(crate) struct Flow {
 
 impl Flow {
     pub(crate) fn new(pair: Pair, host: OwnedFd, now: Instant) -> Self {
-        let buffer = || SocketBuffer::new(vec![0; BUFFER]);
-        let mut socket = Socket::new(buffer(), buffer());
+        let buffer = |len| SocketBuffer::new(vec![0; len]);
+        let mut socket = Socket::new(buffer(TO_HOST), buffer(TO_POD));
         socket.pause_synack(true);
         // A relay adds no delays of its own to those of its two ends.
         socket.set_nagle_enabled(false);
@@ -211,3 +211,6 @@ impl Flow {
 fn counted(moved: Result<usize, Errno>) -> (usize, Result<usize, Errno>) {
     (moved.unwrap_or(0), moved)
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,10 +18,10 @@
 //!
 //! One thread, one epoll, no polling: it sleeps until a packet, a socket or a timer is due.
 //!
-//! **Memory.** A connection has two buffers of [`BUFFER`] bytes that are zero pages until used.
+//! **Memory.** A connection has two buffers, [`TO_HOST`] and [`TO_POD`], zero pages until used.
 //! glibc keeps that promise only for mapped allocations, and by default it stops mapping them
 //! after the first was freed: the process should call `mallopt(M_MMAP_THRESHOLD, 65536)` or be
-//! started with `MALLOC_MMAP_THRESHOLD_=65536`. Without it all works, with 0.5 MiB a connection.
+//! started with `MALLOC_MMAP_THRESHOLD_=65536`. Without it all works, with 0.75 MiB a connection.
 
 mod address;
 mod clock;
@@ -49,10 +49,14 @@ pub use counters::{Counters, Reading};
 pub use policy::Policy;
 pub use resolv::resolvers;
 
-/// Bytes of a connection's buffer in each direction: four packets of the largest size.
-pub const BUFFER: usize = 256 * 1024;
-/// Connections of one pod at a time; each holds one file descriptor of the process.
-pub const MAX_FLOWS: usize = 4096;
+/// Bytes a connection may hold on their way to the host: four packets of the largest size.
+pub const TO_HOST: usize = 256 * 1024;
+/// Bytes a connection may hold on their way to the pod, which are kept until it acknowledges
+/// them; with half as many the rate sinks by a third.
+pub const TO_POD: usize = 512 * 1024;
+/// Connections of one pod at a time; each holds one file descriptor of the process. A pod that
+/// stalls all of them makes the process hold 1.5 GiB, a usual one next to nothing.
+pub const MAX_FLOWS: usize = 2048;
 
 /// Everything a stack needs to know about its pod.
 #[derive(Debug)]
@@ -114,7 +118,8 @@ pub enum Error {
 /// of a pipe counts) and then drops every connection.
 ///
 /// It blocks the calling thread: give it one of its own. Host sockets are opened in the network
-/// namespace of that thread.
+/// namespace of that thread. The end of the pod is not noticed here, because the TUN's descriptor
+/// keeps the pod's network namespace alive: whoever sees the pod die closes `stop`.
 ///
 /// # Errors
 /// When the TUN or the event queue fails. Nothing a pod sends is an error.

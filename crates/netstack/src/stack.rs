@@ -76,6 +76,8 @@ impl Stack {
     fn read_tun(&mut self, now: Instant) -> Result<(), Errno> {
         for _ in 0..BUDGET {
             match rustix::io::read(self.core.outbox.tun(), &mut self.inbox) {
+                // Never of a TUN, but of a socket in its place whose other end is closed.
+                Ok(0) => return Err(Errno::PIPE),
                 Ok(len) => self.on_packet(len, now),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,

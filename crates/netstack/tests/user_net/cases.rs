@@ -28,6 +28,7 @@ pub(crate) const ALL: &[Case] = &[
     ("a_refused_datagram_is_reported", a_refused_datagram_is_reported),
     ("names_are_asked_of_the_hosts_resolver", names_are_asked_of_the_hosts_resolver),
     ("a_dead_resolver_is_passed_over", a_dead_resolver_is_passed_over),
+    ("many_short_connections_leave_nothing_behind", many_short_connections_leave_nothing_behind),
 ];
 
 fn tcp_reaches_a_server_of_the_host() {
@@ -246,4 +247,26 @@ fn a_dead_resolver_is_passed_over() {
     assert_eq!(in_pod(&["datagram", "10.117.0.53:53", "question"]), "ConnectionRefused");
     assert_eq!(in_pod(&["datagram", "10.117.0.53:53", "question"]), "second: question");
     stack.stop();
+}
+
+fn many_short_connections_leave_nothing_behind() {
+    const COUNT: usize = 2000;
+    let stack = Stack::start(&[]);
+    let listener = TcpListener::bind((HOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let before = open_files();
+    let server = std::thread::spawn(move || {
+        for _ in 0..COUNT {
+            answer(listener.accept().unwrap().0, b"to ");
+        }
+    });
+    assert_eq!(in_pod(&["ask-often", &address, &COUNT.to_string()]), COUNT.to_string());
+    server.join().unwrap();
+    stack.wait(|counters| counters.tcp_closed == COUNT as u64);
+    assert!(open_files() <= before, "the listener is closed, and so is everything else");
+    assert_eq!(stack.stop().tcp_opened, COUNT as u64);
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }

@@ -17,6 +17,7 @@ pub(crate) fn play() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = match words[..] {
         ["ask", address, text] => ask(address, text),
+        ["ask-often", address, count] => ask_often(address, count),
         ["listen-first", address, text] => listen_first(address, text),
         ["send-much", address] => send_much(address),
         ["receive-much", address] => receive_much(address),
@@ -45,6 +46,16 @@ fn ask(address: &str, text: &str) -> Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// Asks on many connections, one after the other.
+fn ask_often(address: &str, count: &str) -> Result<String> {
+    let count: usize = count.parse().expect("a number");
+    for n in 0..count {
+        let text = n.to_string();
+        assert_eq!(ask(address, &text)?, format!("to {text}"));
+    }
+    Ok(count.to_string())
 }
 
 /// Hears the other side out to its FIN, and only then speaks.
