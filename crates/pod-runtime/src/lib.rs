@@ -30,6 +30,7 @@
 //! | `logs/CONTAINER.log`, `.log.1` | output in CRI format, two files of 16 MiB at most |
 //! | `fs/` | root file systems and volumes |
 
+mod clock;
 mod control;
 mod error;
 mod fdpass;
@@ -38,9 +39,9 @@ mod pod;
 mod probe;
 mod runtime;
 mod shim;
+pub mod spec;
 mod sys;
 mod zygote;
-pub mod spec;
 
 pub use error::Error;
 pub use pod::{Exec, Pod};

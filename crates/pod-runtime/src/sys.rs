@@ -1,8 +1,10 @@
 //! The system calls that no safe wrapper offers, one function each.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::libc;
 use nix::sched::CloneFlags;
@@ -24,27 +26,49 @@ pub(crate) fn fork_into(namespaces: CloneFlags) -> io::Result<Option<Pid>> {
     }
 }
 
+/// Runs something in a forked child, whoever has threads, and returns what it found.
+pub(crate) fn in_child(run: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    // SAFETY: the C library's own fork puts its allocator in order in the child; beyond that the
+    // child makes system calls only and leaves by _exit, without touching locks of other threads.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Child => {
+            let done = io::Write::write_all(&mut File::from(write), &run());
+            exit_now(i32::from(done.is_err()))
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            drop(write);
+            let mut found = Vec::new();
+            let result = io::Read::read_to_end(&mut File::from(read), &mut found);
+            nix::sys::wait::waitpid(child, None)?;
+            result.map(|_| found)
+        }
+    }
+}
+
 /// Ends a forked process without running what its parent registered for its own end.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no preconditions and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Sets attributes of a mount and of all mounts below it, keeping those that are set already.
-pub(crate) fn restrict_mounts(path: &CStr, attributes: u64) -> io::Result<()> {
-    let attr = libc::mount_attr {
-        attr_set: attributes,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+/// Sets attributes of a mount (and of all mounts below it), keeping those that are set already.
+/// An empty path means the mount that `fd` refers to.
+pub(crate) fn restrict_mount(
+    fd: BorrowedFd<'_>,
+    path: &CStr,
+    attributes: u64,
+    recursive: bool,
+) -> io::Result<()> {
+    let below = if recursive { libc::AT_RECURSIVE } else { 0 };
+    let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: path and attr live through the call, and the size given is attr's own.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
+            fd.as_raw_fd(),
             path.as_ptr(),
-            libc::AT_RECURSIVE | libc::AT_SYMLINK_NOFOLLOW,
+            below | libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW,
             &raw const attr,
             size_of::<libc::mount_attr>(),
         )
@@ -52,12 +76,121 @@ pub(crate) fn restrict_mounts(path: &CStr, attributes: u64) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Runs an ioctl that takes an `ifreq`-like block of data.
-pub(crate) fn ioctl_block<T>(fd: BorrowedFd<'_>, request: u64, block: &mut T) -> io::Result<()> {
-    // SAFETY: the requests used in this crate (TUNSETIFF, SIOCSIF*, SIOCADDRT) read and write at
-    // most one ifreq or rtentry, which is what their callers pass; it outlives the call.
+/// The kernel's `ifreq`: a device's name and one value.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct IfRequest {
+    name: [u8; 16],
+    value: [u8; 24],
+}
+
+/// The kernel's `sockaddr_in`.
+#[repr(C)]
+#[derive(Debug)]
+struct Address {
+    family: u16,
+    port: u16,
+    ip: [u8; 4],
+    zero: [u8; 8],
+}
+
+/// The kernel's `rtentry`.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Route {
+    pad1: libc::c_ulong,
+    destination: Address,
+    gateway: Address,
+    mask: Address,
+    flags: u16,
+    pad2: i16,
+    pad3: libc::c_ulong,
+    pad4: usize,
+    metric: i16,
+    device: usize,
+    mtu: libc::c_ulong,
+    window: libc::c_ulong,
+    irtt: u16,
+}
+
+impl Address {
+    fn new(ip: Ipv4Addr) -> Self {
+        let family = libc::AF_INET.unsigned_abs() as u16;
+        Self { family, port: 0, ip: ip.octets(), zero: [0; 8] }
+    }
+}
+
+impl IfRequest {
+    fn new(name: &str, bytes: &[u8]) -> Self {
+        let mut request = Self { name: [0; 16], value: [0; 24] };
+        request.name[..name.len()].copy_from_slice(name.as_bytes());
+        request.value[..bytes.len()].copy_from_slice(bytes);
+        request
+    }
+
+    pub(crate) fn flags(name: &str, flags: u16) -> Self {
+        Self::new(name, &flags.to_ne_bytes())
+    }
+
+    pub(crate) fn number(name: &str, number: i32) -> Self {
+        Self::new(name, &number.to_ne_bytes())
+    }
+
+    pub(crate) fn address(name: &str, ip: Ipv4Addr) -> Self {
+        let family = (libc::AF_INET.unsigned_abs() as u16).to_ne_bytes();
+        let [a, b, c, d] = ip.octets();
+        Self::new(name, &[family[0], family[1], 0, 0, a, b, c, d])
+    }
+}
+
+impl Route {
+    pub(crate) fn default_via(gateway: Ipv4Addr, flags: u16) -> Self {
+        Self {
+            pad1: 0,
+            destination: Address::new(Ipv4Addr::UNSPECIFIED),
+            gateway: Address::new(gateway),
+            mask: Address::new(Ipv4Addr::UNSPECIFIED),
+            flags,
+            pad2: 0,
+            pad3: 0,
+            pad4: 0,
+            metric: 0,
+            device: 0,
+            mtu: 0,
+            window: 0,
+            irtt: 0,
+        }
+    }
+}
+
+/// Runs one of the ioctls that read and write one `ifreq`.
+pub(crate) fn ioctl_interface(
+    fd: BorrowedFd<'_>,
+    request: u64,
+    block: &mut IfRequest,
+) -> io::Result<()> {
+    // SAFETY: the callers' requests (TUNSETIFF, SIOCSIF*) read and write one ifreq, which has
+    // this layout and size and outlives the call.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), request as _, std::ptr::from_mut(block)) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Runs SIOCADDRT.
+pub(crate) fn ioctl_route(fd: BorrowedFd<'_>, request: u64, route: &mut Route) -> io::Result<()> {
+    // SAFETY: the request reads one rtentry, which has this layout and outlives the call; its
+    // pointer to a device's name is null, which the kernel takes for "none".
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request as _, std::ptr::from_mut(route)) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives all signals their default effect and unblocks them, as a fresh program expects.
+pub(crate) fn reset_signals() {
+    for number in 1..=64 {
+        // SAFETY: SIG_DFL runs no code of ours; numbers that cannot be set are refused.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    // Unblocking cannot fail: the set is valid.
+    nix::sys::signal::SigSet::empty().thread_set_mask().ok();
 }
 
 /// Closes every file descriptor from `first` on when the next program is executed.
@@ -80,4 +213,13 @@ pub(crate) fn set_stdio(stdio: [impl AsFd; 3]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Keeps large allocations mapped, so that their pages are used only when written.
+pub(crate) fn map_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number of the allocator; refused, it changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 65536);
+    }
 }

@@ -1,8 +1,366 @@
-//! Limits by control groups.
+//! Limits by control groups, version 1 or 2, wherever this process may make some.
+//!
+//! ```text
+//! BASE/loom-POD            pids.max for all
+//! BASE/loom-POD/CONTAINER  memory and cpu
+//! ```
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Removes cgroups, the deepest first.
+use rustix::process::geteuid;
+
+use crate::spec::{ContainerSpec, PodSpec};
+
+/// Processes and threads of a pod.
+const MOST_PROCESSES: u32 = 4096;
+/// Microseconds in which a CPU share is measured out.
+const CPU_PERIOD: u64 = 100_000;
+/// Where processes go that are in the way: version 2 wants them in leaves only.
+const LEAF: &str = "loom-daemon";
+/// How often a group is tried again while its last processes die.
+const TRIES: u32 = 200;
+
+/// What limits a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Controller {
+    Memory,
+    Cpu,
+    Pids,
+}
+
+impl Controller {
+    const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Pids];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Pids => "pids",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// A pod's groups.
+#[derive(Debug, Clone)]
+pub(crate) struct Cgroups {
+    /// By controller; with version 2 all are the same folder.
+    folders: BTreeMap<Controller, (Version, PathBuf)>,
+    names: Vec<String>,
+    not_enforced: Option<String>,
+}
+
+/// A container's groups.
+#[derive(Debug, Clone)]
+pub(crate) struct Cgroup(Vec<(Controller, Version, PathBuf)>);
+
+impl Cgroups {
+    /// Makes what can be made; never fails.
+    pub(crate) fn make(spec: &PodSpec) -> Self {
+        let (mut folders, mut why) = (BTreeMap::new(), None);
+        let places = Places::read();
+        for controller in Controller::ALL {
+            match places.pod_folder(controller, &spec.id) {
+                Ok(found) => drop(folders.insert(controller, found)),
+                Err(error) => {
+                    why.get_or_insert(format!("{} cannot be limited: {error}", controller.name()));
+                }
+            }
+        }
+        if let Some((version, pids)) = folders.get(&Controller::Pids) {
+            limit(*version, pids, Controller::Pids, u64::from(MOST_PROCESSES)).ok();
+        }
+        let all = spec.init_containers.iter().chain(&spec.containers);
+        let names = all.map(|container| container.name.clone()).collect();
+        Self { folders, names, not_enforced: why }
+    }
+
+    /// Says why not everything is limited, if so.
+    pub(crate) fn not_enforced(&self) -> Option<String> {
+        self.not_enforced.clone()
+    }
+
+    /// Returns all folders that will ever be made, the deepest first.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let mut pods: Vec<&PathBuf> = self.folders.values().map(|(_, path)| path).collect();
+        pods.dedup();
+        let inner = pods.iter().flat_map(|pod| self.names.iter().map(|name| pod.join(name)));
+        inner.chain(pods.iter().map(|pod| (*pod).clone())).collect()
+    }
+
+    /// Makes a container's groups with its limits.
+    pub(crate) fn container(&self, spec: &ContainerSpec) -> Cgroup {
+        let mut groups: Vec<(Controller, Version, PathBuf)> = Vec::new();
+        for (controller, (version, pod)) in &self.folders {
+            let path = pod.join(&spec.name);
+            if !path.is_dir() && fs::create_dir(&path).is_err() {
+                continue;
+            }
+            let wanted = match controller {
+                Controller::Memory => spec.limits.memory_bytes,
+                Controller::Cpu => spec.limits.cpu_millis,
+                Controller::Pids => None,
+            };
+            let limited =
+                wanted.map_or(Ok(()), |wanted| limit(*version, &path, *controller, wanted));
+            if let Err(error) = limited {
+                eprintln!("{} of {} is not limited: {error}", controller.name(), spec.name);
+            }
+            groups.push((*controller, *version, path));
+        }
+        Cgroup(groups)
+    }
+}
+
+impl Cgroup {
+    /// Returns the files through which a process joins.
+    pub(crate) fn procs(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> = self.0.iter().map(|(.., path)| path.join("cgroup.procs")).collect();
+        files.dedup();
+        files
+    }
+
+    pub(crate) fn open(&self) -> io::Result<Vec<OwnedFd>> {
+        open_all(&self.procs())
+    }
+
+    /// Whether the kernel has killed one of its processes for want of memory.
+    pub(crate) fn oom_killed(&self) -> bool {
+        self.0.iter().any(|(controller, version, path)| {
+            let file = match (controller, version) {
+                (Controller::Memory, Version::One) => "memory.oom_control",
+                (Controller::Memory, Version::Two) => "memory.events",
+                _ => return false,
+            };
+            let text = fs::read_to_string(path.join(file)).unwrap_or_default();
+            text.lines()
+                .any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
+        })
+    }
+}
+
+/// Opens the files through which a process joins; it writes `0` with the opener's rights.
+pub(crate) fn open_all(procs: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
+    procs.iter().map(|path| Ok(File::options().write(true).open(path)?.into())).collect()
+}
+
+fn limit(version: Version, path: &Path, controller: Controller, value: u64) -> io::Result<()> {
+    let write = |file: &str, text: String| fs::write(path.join(file), text);
+    match (controller, version) {
+        (Controller::Pids, _) => write("pids.max", value.to_string()),
+        (Controller::Memory, Version::One) => {
+            write("memory.limit_in_bytes", value.to_string())?;
+            // Missing where swap is not accounted.
+            write("memory.memsw.limit_in_bytes", value.to_string()).ok();
+            Ok(())
+        }
+        (Controller::Memory, Version::Two) => {
+            write("memory.max", value.to_string())?;
+            write("memory.swap.max", "0".to_owned()).ok();
+            // As Kubernetes does: a container is killed whole.
+            write("memory.oom.group", "1".to_owned()).ok();
+            Ok(())
+        }
+        (Controller::Cpu, version) => {
+            // The kernel refuses quotas below a millisecond.
+            let quota = (value.saturating_mul(CPU_PERIOD) / 1000).max(1000);
+            match version {
+                Version::One => write("cpu.cfs_quota_us", quota.to_string()),
+                Version::Two => write("cpu.max", format!("{quota} {CPU_PERIOD}")),
+            }
+        }
+    }
+}
+
+/// Where control groups are on this machine and where we are in them.
+struct Places {
+    /// Mount point and root of each version 1 hierarchy by controller, and of version 2 as "".
+    mounts: BTreeMap<String, (PathBuf, String)>,
+    /// Our path in each.
+    own: BTreeMap<String, String>,
+}
+
+impl Places {
+    fn read() -> Self {
+        let text = |path| fs::read_to_string(path).unwrap_or_default();
+        Self {
+            mounts: parse_mounts(&text("/proc/self/mountinfo")),
+            own: parse_own(&text("/proc/self/cgroup")),
+        }
+    }
+
+    /// Makes the pod's folder for a controller.
+    fn pod_folder(&self, controller: Controller, pod: &str) -> io::Result<(Version, PathBuf)> {
+        let name = format!("loom-{pod}");
+        if self.mounts.contains_key(controller.name()) {
+            return Ok((Version::One, self.version_one(controller, &name)?));
+        }
+        Ok((Version::Two, self.version_two(controller, &name)?))
+    }
+
+    fn place(&self, hierarchy: &str) -> Option<(&Path, PathBuf)> {
+        let (mount, root) = self.mounts.get(hierarchy)?;
+        let own = self.own.get(hierarchy)?;
+        let below = own.strip_prefix(root.trim_end_matches('/')).unwrap_or(own);
+        Some((mount, mount.join(below.trim_start_matches('/'))))
+    }
+
+    /// Beneath our own group, so that what limits us limits our pods, else beside all others.
+    fn version_one(&self, controller: Controller, name: &str) -> io::Result<PathBuf> {
+        let (mount, own) = self.place(controller.name()).ok_or(io::ErrorKind::NotFound)?;
+        match make(&own.join(name)) {
+            Ok(path) => Ok(path),
+            Err(_) => make(&mount.join("loom")).and_then(|folder| make(&folder.join(name))),
+        }
+    }
+
+    /// Root: beside all others, as container engines do without systemd. A user: beneath the
+    /// scope that was delegated, whose processes move into a leaf of their own.
+    fn version_two(&self, controller: Controller, name: &str) -> io::Result<PathBuf> {
+        let (mount, own) = self.place("").ok_or(io::ErrorKind::NotFound)?;
+        let own = if own.ends_with(LEAF) { own.parent().unwrap_or(mount).to_owned() } else { own };
+        let root = geteuid().is_root().then(|| mount.to_owned());
+        let mut result = Err(io::Error::from(io::ErrorKind::NotFound));
+        for base in root.into_iter().chain([own]) {
+            result = enable(&base, controller).and_then(|()| make(&base.join(name)));
+            if let Ok(pod) = &result {
+                enable(pod, controller)?;
+                break;
+            }
+        }
+        result
+    }
+}
+
+fn make(path: &Path) -> io::Result<PathBuf> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(path.to_owned()),
+    }
+}
+
+/// Lets children of a version 2 group be limited.
+fn enable(base: &Path, controller: Controller) -> io::Result<()> {
+    let here = fs::read_to_string(base.join("cgroup.controllers"))?;
+    if !here.split_whitespace().any(|name| name == controller.name()) {
+        return Err(io::Error::other("this machine's control groups do not offer it"));
+    }
+    let control = base.join("cgroup.subtree_control");
+    let enabled = fs::read_to_string(&control)?;
+    if enabled.split_whitespace().any(|name| name == controller.name()) {
+        return Ok(());
+    }
+    let turn_on = || fs::write(&control, format!("+{}", controller.name()));
+    match turn_on() {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            let leaf = make(&base.join(LEAF))?;
+            for pid in fs::read_to_string(base.join("cgroup.procs"))?.lines() {
+                // It may have ended meanwhile.
+                fs::write(leaf.join("cgroup.procs"), pid).ok();
+            }
+            turn_on()
+        }
+        result => result,
+    }
+}
+
+/// Reads `/proc/self/mountinfo`, see proc_pid_mountinfo(5).
+fn parse_mounts(text: &str) -> BTreeMap<String, (PathBuf, String)> {
+    let mut mounts = BTreeMap::new();
+    for line in text.lines() {
+        let Some((front, back)) = line.split_once(" - ") else { continue };
+        let front: Vec<&str> = front.split(' ').collect();
+        let back: Vec<&str> = back.split(' ').collect();
+        let ([_, _, _, root, at, ..], [kind, _, options]) = (&front[..], &back[..]) else {
+            continue;
+        };
+        let place = || (PathBuf::from(at), (*root).to_owned());
+        match *kind {
+            "cgroup2" => drop(mounts.entry(String::new()).or_insert_with(place)),
+            "cgroup" => {
+                for option in options.split(',') {
+                    mounts.entry(option.to_owned()).or_insert_with(place);
+                }
+            }
+            _ => {}
+        }
+    }
+    mounts
+}
+
+/// Reads `/proc/self/cgroup`, see cgroups(7).
+fn parse_own(text: &str) -> BTreeMap<String, String> {
+    let mut own = BTreeMap::new();
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        if let (Some(controllers), Some(path)) = (fields.next(), fields.next()) {
+            for controller in controllers.split(',') {
+                own.insert(controller.to_owned(), path.to_owned());
+            }
+        }
+    }
+    own
+}
+
+/// Removes groups, given the deepest first. Their processes may still be dying.
 pub(crate) fn remove(paths: &[PathBuf]) {
-    drop(paths.to_vec());
+    for path in paths {
+        for _ in 0..TRIES {
+            match fs::remove_dir(path) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                _ => break,
+            }
+        }
+    }
+}
+
+/// Tries whether a pod could be limited here; says how or why not.
+pub(crate) fn probe() -> Result<String, String> {
+    let places = Places::read();
+    let name = format!("probe-{}", std::process::id());
+    let (mut made, mut failed) = (Vec::new(), Vec::new());
+    for controller in Controller::ALL {
+        match places.pod_folder(controller, &name) {
+            Ok((version, path)) => {
+                made.push(match version {
+                    Version::One => format!("{} (version 1)", controller.name()),
+                    Version::Two => format!("{} (version 2)", controller.name()),
+                });
+                fs::remove_dir(path).ok();
+            }
+            Err(error) => failed.push(format!("{}: {error}", controller.name())),
+        }
+    }
+    if failed.is_empty() { Ok(made.join(", ")) } else { Err(failed.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_of_both_versions_are_found() {
+        let mounts = parse_mounts(
+            "25 24 0:22 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+             26 24 0:23 /docker/x /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+        );
+        assert_eq!(mounts["cpu"].0, Path::new("/sys/fs/cgroup/cpu"));
+        assert_eq!(mounts[""].1, "/docker/x");
+        let places = Places { mounts, own: parse_own("5:cpu,cpuacct:/a/b\n0::/docker/x/y\n") };
+        let own = |hierarchy| places.place(hierarchy).unwrap().1;
+        assert_eq!(own("cpu"), Path::new("/sys/fs/cgroup/cpu/a/b"));
+        assert_eq!(own(""), Path::new("/sys/fs/cgroup/unified/y"));
+    }
 }

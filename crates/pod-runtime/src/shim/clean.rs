@@ -18,8 +18,7 @@ const TRIES: u32 = 50;
 impl ShimIdentity {
     /// Whether this very process lives, and not another with its pid.
     pub(crate) fn is_alive(&self) -> bool {
-        self.boot_id == folder::boot_id()
-            && folder::start_time(self.pid) == Some(self.start_time)
+        self.boot_id == folder::boot_id() && folder::start_time(self.pid) == Some(self.start_time)
     }
 }
 
@@ -37,7 +36,8 @@ pub(crate) fn kill_shim(shim: &ShimIdentity) {
         }
         if pidfd_send_signal(&handle, Signal::KILL).is_ok() {
             let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
-            drop(poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&patience)));
+            // Out of patience we go on: what is left will show when files are removed.
+            poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&patience)).ok();
         }
     }
 }

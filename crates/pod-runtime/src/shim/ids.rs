@@ -125,9 +125,9 @@ pub(crate) fn claim(pod: &str, single: (u32, u32)) -> Claim {
 
 /// Takes the first free slot, beginning at one that depends on the pod.
 fn claim_slot(pod: &str, slots: u32, map: impl Fn(u32) -> IdMap) -> Option<Claim> {
-    let hash = pod.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = pod
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     (0..slots).find_map(|step| {
         let map = map((hash % slots + step) % slots);
         let (IdMap::Range { uid, .. }
@@ -144,7 +144,8 @@ fn covers(map: &str) -> bool {
     let text = fs::read_to_string(map).unwrap_or_default();
     text.lines().any(|line| {
         let mut numbers = line.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
-        let (Some(inside), _, Some(count)) = (numbers.next(), numbers.next(), numbers.next()) else {
+        let (Some(inside), _, Some(count)) = (numbers.next(), numbers.next(), numbers.next())
+        else {
             return false;
         };
         inside <= u64::from(FIRST) && inside + count >= u64::from(FIRST + SLOTS * RANGE)

@@ -1,0 +1,173 @@
+//! Answers on the control socket, a thread for each connection.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use super::life::Happening;
+use super::state::Shared;
+use super::{cgroup, logs, threads};
+use crate::control::{self, ExecInput, ExecOutput, Reply, Request};
+use crate::fdpass;
+use crate::spec::ExecSpec;
+use crate::zygote::failure::{Failure, Step};
+use crate::zygote::message::{Key, Order, Stdio};
+
+const SIGHUP: i32 = 1;
+const SIGKILL: i32 = 9;
+/// Between SIGHUP and SIGKILL for a program whose user has gone.
+const HANG_UP_GRACE: Duration = Duration::from_secs(1);
+/// The longest line that a program's user may send.
+const MAX_INPUT: u64 = 4096;
+
+/// Accepts until the process ends.
+pub(crate) fn serve(listener: &UnixListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming().flatten() {
+        let shared = shared.clone();
+        // Without a thread the connection is closed, which its user sees.
+        threads::spawn("control", move || drop(answer(&shared, stream))).ok();
+    }
+}
+
+fn answer(shared: &Arc<Shared>, mut stream: UnixStream) -> io::Result<()> {
+    if socket_peercred(&stream)?.uid != geteuid() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let (text, _) = control::read_line(&stream)?;
+    match serde_json::from_slice(&text)? {
+        Request::Status => stream.write_all(&control::line(&shared.status())),
+        Request::Subscribe => shared.subscribe(stream),
+        Request::Stop { grace_millis } => {
+            let grace = Duration::from_millis(grace_millis);
+            // A pod whose life is over needs no stop.
+            shared.happenings.send(Happening::Stop { grace }).ok();
+            stream.write_all(&control::line(&Reply::Done))
+        }
+        Request::Exec(spec) => exec(shared, &spec, stream),
+    }
+}
+
+/// The pipes of a program: theirs go to the zygote, ours to whoever asked.
+struct Pipes {
+    stdio: Stdio,
+    ours: Vec<OwnedFd>,
+    theirs: Vec<OwnedFd>,
+}
+
+impl Pipes {
+    fn new(spec: &ExecSpec) -> io::Result<Self> {
+        if spec.tty {
+            return Ok(Self { stdio: Stdio::Terminal, ours: Vec::new(), theirs: Vec::new() });
+        }
+        let ((stdout, out), (stderr, err)) = (logs::pipe()?, logs::pipe()?);
+        let (mut ours, mut theirs) = (vec![stdout, stderr], vec![out, err]);
+        if spec.stdin {
+            let (read, write) = logs::pipe()?;
+            ours.insert(0, write);
+            theirs.push(read);
+        }
+        Ok(Self { stdio: Stdio::Pipes { stdin: spec.stdin }, ours, theirs })
+    }
+}
+
+fn exec(shared: &Arc<Shared>, spec: &ExecSpec, mut stream: UnixStream) -> io::Result<()> {
+    match start(shared, spec, &stream) {
+        Ok(program) => program.attend(&stream),
+        Err(Failure::Gone) => {
+            stream.write_all(&control::line(&Reply::NotRunning(spec.container.clone())))
+        }
+        Err(failure) => stream.write_all(&control::line(&Reply::Program(failure.to_string()))),
+    }
+}
+
+/// A program that was started for somebody.
+struct Program<'a> {
+    shared: &'a Shared,
+    key: Key,
+    master: Option<OwnedFd>,
+    ended: Arc<AtomicBool>,
+}
+
+fn start<'a>(
+    shared: &'a Shared,
+    spec: &ExecSpec,
+    stream: &UnixStream,
+) -> Result<Program<'a>, Failure> {
+    let running = shared.running(&spec.container).ok_or(Failure::Gone)?;
+    let pipes = Pipes::new(spec).step("making pipes")?;
+    let procs = cgroup::open_all(&running.cgroup_procs).step("opening control groups")?;
+    let fds: Vec<_> = pipes.theirs.iter().chain(&procs).map(AsFd::as_fd).collect();
+    let (argv, stdio) = (spec.argv.clone(), pipes.stdio);
+    let order = |key| Order::Exec { key, container: running.key, argv, stdio };
+    let ended = Arc::new(AtomicBool::new(false));
+    // The answer must come before the news of the end, which another thread brings.
+    let (answered, answer) = std::sync::mpsc::channel::<()>();
+    let (goodbye, flag) = (stream.try_clone().step("copying a connection")?, ended.clone());
+    let on_exit = move |exit: super::link::Exit| {
+        flag.store(true, Ordering::SeqCst);
+        let say = move || {
+            answer.recv().ok();
+            (&goodbye).write_all(&control::line(&ExecOutput::Exit(exit.code))).ok();
+            goodbye.shutdown(std::net::Shutdown::Both).ok();
+        };
+        threads::spawn("goodbye", say).ok();
+    };
+    let started = shared.link.start(order, &fds, Box::new(on_exit))?;
+    let master = started.master;
+    let mut ours: Vec<BorrowedFd<'_>> = pipes.ours.iter().map(AsFd::as_fd).collect();
+    if let Some(master) = &master {
+        ours.extend(std::iter::repeat_n(master.as_fd(), 1 + usize::from(spec.stdin)));
+    }
+    let sent = fdpass::send_all(stream, &control::line(&Reply::Done), &ours);
+    drop(answered);
+    let program = Program { shared, key: started.key, master, ended };
+    if sent.is_err() {
+        program.hang_up();
+    }
+    Ok(program)
+}
+
+impl Program<'_> {
+    /// Does what its user says until it ends or the user has gone.
+    fn attend(&self, stream: &UnixStream) -> io::Result<()> {
+        let mut lines = BufReader::new(stream);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let count = lines.by_ref().take(MAX_INPUT).read_until(b'\n', &mut line).unwrap_or(0);
+            if count == 0 {
+                self.hang_up();
+                return Ok(());
+            }
+            if let Ok(ExecInput::Resize { rows, cols }) = serde_json::from_slice(&line) {
+                self.resize(rows, cols);
+            }
+        }
+    }
+
+    fn resize(&self, rows: u16, cols: u16) {
+        let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        if let Some(master) = &self.master {
+            // A terminal whose program has ended has no size.
+            tcsetwinsize(master, size).ok();
+        }
+    }
+
+    fn hang_up(&self) {
+        if self.ended.load(Ordering::SeqCst) {
+            return;
+        }
+        self.shared.link.signal(self.key, SIGHUP, true);
+        std::thread::sleep(HANG_UP_GRACE);
+        if !self.ended.load(Ordering::SeqCst) {
+            self.shared.link.signal(self.key, SIGKILL, true);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a shim knows about its pod, and who wants to hear of it.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::life::Happening;
+use super::link::Link;
+use crate::control;
+use crate::folder::{self, Folder};
+use crate::spec::PodStatus;
+use crate::zygote::message::Key;
+
+/// A container whose first process runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Running {
+    pub(crate) key: Key,
+    /// Files that take a process into its control groups.
+    pub(crate) cgroup_procs: Vec<PathBuf>,
+}
+
+/// Shared by the shim's threads.
+pub(crate) struct Shared {
+    pub(crate) link: Link,
+    pub(crate) happenings: Sender<Happening>,
+    folder: Folder,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    status: PodStatus,
+    running: BTreeMap<String, Running>,
+    subscribers: Vec<UnixStream>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        folder: Folder,
+        link: Link,
+        happenings: Sender<Happening>,
+        status: PodStatus,
+    ) -> Self {
+        let inner = Inner { status, running: BTreeMap::new(), subscribers: Vec::new() };
+        Self { link, happenings, folder, inner: Mutex::new(inner) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the present status.
+    pub(crate) fn status(&self) -> PodStatus {
+        self.inner().status.clone()
+    }
+
+    /// Changes the status: on disk first, then to all subscribers.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut PodStatus)) {
+        let mut inner = self.inner();
+        change(&mut inner.status);
+        if let Err(error) = folder::write_json(&self.folder.status(), &inner.status) {
+            eprintln!("the status cannot be written: {error}");
+        }
+        let line = control::line(&inner.status);
+        // One that does not read loses its connection rather than hold the pod up.
+        inner.subscribers.retain_mut(|subscriber| subscriber.write_all(&line).is_ok());
+    }
+
+    /// Sends the present status and every later one; nothing is missed between.
+    pub(crate) fn subscribe(&self, mut stream: UnixStream) -> std::io::Result<()> {
+        let mut inner = self.inner();
+        stream.write_all(&control::line(&inner.status))?;
+        stream.set_nonblocking(true)?;
+        inner.subscribers.push(stream);
+        Ok(())
+    }
+
+    /// Ends all subscriptions: nothing more will change.
+    pub(crate) fn close(&self) {
+        self.inner().subscribers.clear();
+    }
+
+    pub(crate) fn set_running(&self, container: &str, running: Option<Running>) {
+        let mut inner = self.inner();
+        match running {
+            Some(running) => inner.running.insert(container.to_owned(), running),
+            None => inner.running.remove(container),
+        };
+    }
+
+    pub(crate) fn running(&self, container: &str) -> Option<Running> {
+        self.inner().running.get(container).cloned()
+    }
+}

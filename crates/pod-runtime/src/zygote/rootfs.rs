@@ -1,0 +1,111 @@
+//! A container's root: built beside its volumes from the host's mounts, then made the root.
+
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+use std::path::Path;
+
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+
+use super::container::Context;
+use super::failure::{Failure, Step};
+use super::mounts::{self, HARMLESS, READ_ONLY};
+use super::{devices, etc, volumes};
+use crate::TOOLS_BINARY;
+use crate::spec::Image;
+
+/// Builds the root and enters it; the current folder is the pod's `fs`.
+pub(crate) fn enter(context: &Context<'_>) -> Result<(), Failure> {
+    let root = format!("root-{}", context.container.name);
+    mounts::folder(&root, 0o755)?;
+    // pivot_root wants a mount of its own.
+    mount_bind(&root, &root).step("binding the root")?;
+    std::env::set_current_dir(&root).step("entering the root")?;
+    mounts::restrict(".", HARMLESS, false)?;
+    devices::proc()?;
+    match context.container.image {
+        Image::Host => host()?,
+        Image::Tools => tools()?,
+    }
+    let (uid, gid) = context.ids();
+    etc::fill(context.setup, &context.container.image, uid, gid)?;
+    writable(uid, gid)?;
+    devices::dev(context.setup.ids.is_range())?;
+    devices::sys()?;
+    pivot()?;
+    devices::mask_proc()
+}
+
+/// The host's /usr, and links or folders beside it as the host has them.
+fn host() -> Result<(), Failure> {
+    mounts::bind_folder("/usr", "usr", READ_ONLY | HARMLESS)?;
+    for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+        let source = format!("/{name}");
+        match fs::symlink_metadata(&source) {
+            Ok(meta) if meta.is_symlink() => fs::read_link(&source)
+                .and_then(|to| symlink(to, name))
+                .step(&format!("linking {source}"))?,
+            Ok(meta) if meta.is_dir() => {
+                mounts::bind_folder(&source, name, READ_ONLY | HARMLESS)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The binary and nothing else.
+fn tools() -> Result<(), Failure> {
+    let source = format!("../{}/{TOOLS_BINARY}", volumes::TOOLS);
+    mounts::bind_file(&source, TOOLS_BINARY)?;
+    mounts::restrict(TOOLS_BINARY, READ_ONLY | HARMLESS, false)
+}
+
+/// Folders on disk that the user may write to.
+fn writable(uid: u32, gid: u32) -> Result<(), Failure> {
+    for (name, mode) in [
+        ("tmp", 0o1777),
+        ("var/tmp", 0o1777),
+        ("run", 0o755),
+        ("var/cache", 0o755),
+        ("var/lib", 0o755),
+        ("var/log", 0o755),
+        ("root", 0o700),
+        ("home", 0o755),
+        ("mnt", 0o755),
+        ("opt", 0o755),
+    ] {
+        mounts::folder(name, mode)?;
+    }
+    symlink("/run", "var/run").step("linking /var/run")?;
+    let home = etc::HOME.trim_start_matches('/');
+    mounts::folder(home, 0o755)?;
+    etc::skeleton(home).step("filling the home")?;
+    mounts::folder("workspace", 0o755)?;
+    let inside = fs::read_dir(home).step("reading the home")?.flatten().map(|entry| entry.path());
+    for path in inside.chain([home.into(), "workspace".into()]) {
+        chown(&path, Some(uid), Some(gid)).step("giving the home to its user")?;
+    }
+    Ok(())
+}
+
+/// Makes the current folder the root and lets go of the old one.
+fn pivot() -> Result<(), Failure> {
+    nix::unistd::pivot_root(".", ".").step("changing the root")?;
+    // Both are mounted on the same place now, the old one on top.
+    unmount(".", UnmountFlags::DETACH).step("leaving the old root")?;
+    std::env::set_current_dir("/").step("entering the new root")
+}
+
+/// Makes the folder in which the program starts, and enters it.
+pub(crate) fn enter_workdir(context: &Context<'_>) -> Result<(), Failure> {
+    let path = Path::new(&context.container.workdir);
+    if !path.is_absolute() {
+        return Err(Failure::Program(format!("working directory {path:?} must be absolute")));
+    }
+    if !path.exists() {
+        fs::create_dir_all(path).step("making the working directory")?;
+        let (uid, gid) = context.ids();
+        chown(path, Some(uid), Some(gid)).step("giving the working directory to its user")?;
+    }
+    Ok(())
+}
