@@ -23,6 +23,8 @@ mod links;
 mod problem;
 mod queue;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod viewer;
 
 pub use app::{MAX_VIEWERS, Relay, app};
