@@ -1,0 +1,306 @@
+//! Tables, as `kubectl get` prints them.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::request::Query;
+use super::status::Refusal;
+use crate::clock;
+use crate::store::{Object, Resource};
+
+/// What a row carries beside its cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+impl Include {
+    /// Reads `?includeObject=`.
+    pub(crate) fn of(query: &Query) -> Result<Self, Refusal> {
+        match query.get("includeObject") {
+            None | Some("" | "Metadata") => Ok(Self::Metadata),
+            Some("None") => Ok(Self::None),
+            Some("Object") => Ok(Self::Object),
+            Some(other) => Err(Refusal::bad_request(format!("invalid includeObject {other:?}"))),
+        }
+    }
+}
+
+/// Returns a `Table` of objects.
+pub(crate) fn table(
+    resource: Resource,
+    objects: &[Object],
+    meta: &Value,
+    include: Include,
+    columns: bool,
+) -> Value {
+    let now = clock::now();
+    let rows: Vec<Value> = objects.iter().map(|object| row(resource, object, include, now)).collect();
+    let columns = if columns { column_definitions(resource) } else { Vec::new() };
+    json!({
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
+        "columnDefinitions": columns, "rows": rows,
+    })
+}
+
+fn row(resource: Resource, object: &Object, include: Include, now: Timestamp) -> Value {
+    let cells = match resource {
+        Resource::Pods => pod_cells(object, now),
+        Resource::Namespaces => {
+            vec![name(object), object["status"]["phase"].clone(), age(object, now)]
+        }
+        Resource::Nodes => node_cells(object, now),
+        Resource::Secrets => {
+            vec![name(object), object["type"].clone(), count(object, &["data"]), age(object, now)]
+        }
+        Resource::ConfigMaps => {
+            vec![name(object), count(object, &["data", "binaryData"]), age(object, now)]
+        }
+        Resource::ServiceAccounts => vec![name(object), json!(0), age(object, now)],
+        Resource::Events => event_cells(object, now),
+    };
+    let carried = match include {
+        Include::None => return json!({"cells": cells}),
+        Include::Metadata => json!({
+            "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+            "metadata": object["metadata"],
+        }),
+        Include::Object => super::respond::tagged(super::kinds::of(resource), object),
+    };
+    json!({"cells": cells, "object": carried})
+}
+
+/// Name, type, and 1 for what only `-o wide` shows.
+type Column = (&'static str, &'static str, u8);
+
+fn columns(resource: Resource) -> &'static [Column] {
+    const NAME: Column = ("Name", "string", 0);
+    const AGE: Column = ("Age", "string", 0);
+    match resource {
+        Resource::Pods => &[
+            NAME,
+            ("Ready", "string", 0),
+            ("Status", "string", 0),
+            ("Restarts", "string", 0),
+            AGE,
+            ("IP", "string", 1),
+            ("Node", "string", 1),
+            ("Nominated Node", "string", 1),
+            ("Readiness Gates", "string", 1),
+        ],
+        Resource::Namespaces => &[NAME, ("Status", "string", 0), AGE],
+        Resource::Nodes => &[
+            NAME,
+            ("Status", "string", 0),
+            ("Roles", "string", 0),
+            AGE,
+            ("Version", "string", 0),
+            ("Internal-IP", "string", 1),
+            ("External-IP", "string", 1),
+            ("OS-Image", "string", 1),
+            ("Kernel-Version", "string", 1),
+            ("Container-Runtime", "string", 1),
+        ],
+        Resource::Secrets => &[NAME, ("Type", "string", 0), ("Data", "string", 0), AGE],
+        Resource::ConfigMaps => &[NAME, ("Data", "string", 0), AGE],
+        Resource::ServiceAccounts => &[NAME, ("Secrets", "string", 0), AGE],
+        Resource::Events => &[
+            ("Last Seen", "string", 0),
+            ("Type", "string", 0),
+            ("Reason", "string", 0),
+            ("Object", "string", 0),
+            ("Subobject", "string", 1),
+            ("Source", "string", 1),
+            ("Message", "string", 0),
+            ("First Seen", "string", 1),
+            ("Count", "string", 1),
+            ("Name", "string", 1),
+        ],
+    }
+}
+
+fn column_definitions(resource: Resource) -> Vec<Value> {
+    columns(resource)
+        .iter()
+        .map(|(name, kind, priority)| {
+            let format = if *name == "Name" { "name" } else { "" };
+            json!({"name": name, "type": kind, "format": format, "description": name,
+                   "priority": priority})
+        })
+        .collect()
+}
+
+fn name(object: &Value) -> Value {
+    object["metadata"]["name"].clone()
+}
+
+fn count(object: &Value, sections: &[&str]) -> Value {
+    let count = |section: &&str| object[*section].as_object().map_or(0, serde_json::Map::len);
+    json!(sections.iter().map(count).sum::<usize>())
+}
+
+fn age(object: &Value, now: Timestamp) -> Value {
+    since(&object["metadata"]["creationTimestamp"], now)
+}
+
+fn since(at: &Value, now: Timestamp) -> Value {
+    match at.as_str().and_then(clock::parse) {
+        Some(at) => json!(human(clock::seconds_between(at, now))),
+        None => json!("<unknown>"),
+    }
+}
+
+/// Writes a duration as kubectl does: two units while they are small.
+fn human(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |big: u64, unit: char, small: u64, part: char| match small {
+        0 => format!("{big}{unit}"),
+        _ => format!("{big}{unit}{small}{part}"),
+    };
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..600 => two(minutes, 'm', seconds % 60, 's'),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => two(hours, 'h', minutes % 60, 'm'),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => two(days, 'd', hours % 24, 'h'),
+        _ => format!("{days}d"),
+    }
+}
+
+fn pod_cells(pod: &Value, now: Timestamp) -> Vec<Value> {
+    let statuses = pod["status"]["containerStatuses"].as_array();
+    let ready = statuses.map_or(0, |all| all.iter().filter(|c| c["ready"] == true).count());
+    let all = pod["spec"]["containers"].as_array().map_or(0, Vec::len);
+    let or_none = |value: &Value| value.as_str().unwrap_or("<none>").to_owned();
+    vec![
+        name(pod),
+        json!(format!("{ready}/{all}")),
+        json!(pod_status(pod)),
+        json!("0"),
+        age(pod, now),
+        json!(or_none(&pod["status"]["podIP"])),
+        json!(or_none(&pod["spec"]["nodeName"])),
+        json!("<none>"),
+        json!("<none>"),
+    ]
+}
+
+/// The word in the STATUS column, found as Kubernetes' printer finds it.
+fn pod_status(pod: &Value) -> String {
+    let status = &pod["status"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut word = match status["reason"].as_str() {
+        Some(reason) if !reason.is_empty() => reason.to_owned(),
+        _ => text(&status["phase"]),
+    };
+    let unscheduled = status["conditions"].as_array().into_iter().flatten();
+    if unscheduled.clone().any(|c| c["type"] == "PodScheduled" && c["reason"] == "SchedulingGated") {
+        word = "SchedulingGated".into();
+    }
+    match init_status(pod) {
+        Some(init) => word = init,
+        None => {
+            let containers = status["containerStatuses"].as_array().into_iter().flatten();
+            for state in containers.rev().map(|container| &container["state"]) {
+                word = container_word(state).unwrap_or(word);
+            }
+        }
+    }
+    if pod["metadata"].get("deletionTimestamp").is_some() {
+        let ended = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+        return if ended { word } else { "Terminating".into() };
+    }
+    word
+}
+
+fn init_status(pod: &Value) -> Option<String> {
+    let statuses = pod["status"]["initContainerStatuses"].as_array()?;
+    for (at, container) in statuses.iter().enumerate() {
+        let state = &container["state"];
+        if state["terminated"]["exitCode"] == 0 {
+            continue;
+        }
+        if state["terminated"].is_object() {
+            return container_word(state).map(|word| format!("Init:{word}"));
+        }
+        return match state["waiting"]["reason"].as_str() {
+            Some(reason) if reason != "PodInitializing" => Some(format!("Init:{reason}")),
+            _ => Some(format!("Init:{at}/{}", statuses.len())),
+        };
+    }
+    None
+}
+
+fn container_word(state: &Value) -> Option<String> {
+    let reason = |state: &Value| state["reason"].as_str().filter(|r| !r.is_empty()).map(str::to_owned);
+    if let Some(word) = reason(&state["waiting"]).or_else(|| reason(&state["terminated"])) {
+        return Some(word);
+    }
+    let ended = state.get("terminated")?;
+    match ended["signal"].as_i64().unwrap_or(0) {
+        0 => Some(format!("ExitCode:{}", ended["exitCode"])),
+        signal => Some(format!("Signal:{signal}")),
+    }
+}
+
+fn node_cells(node: &Value, now: Timestamp) -> Vec<Value> {
+    let info = |field: &str| node["status"]["nodeInfo"][field].clone();
+    vec![
+        name(node),
+        json!("Ready"),
+        json!("<none>"),
+        age(node, now),
+        info("kubeletVersion"),
+        node["status"]["addresses"][0]["address"].clone(),
+        json!("<none>"),
+        info("osImage"),
+        info("kernelVersion"),
+        info("containerRuntimeVersion"),
+    ]
+}
+
+fn event_cells(event: &Value, now: Timestamp) -> Vec<Value> {
+    let about = &event["involvedObject"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let object = format!("{}/{}", text(&about["kind"]).to_lowercase(), text(&about["name"]));
+    vec![
+        since(&event["lastTimestamp"], now),
+        event["type"].clone(),
+        event["reason"].clone(),
+        json!(object),
+        json!(text(&about["fieldPath"])),
+        json!(text(&event["source"]["component"])),
+        json!(text(&event["message"]).trim()),
+        since(&event["firstTimestamp"], now),
+        json!(event["count"].as_i64().unwrap_or(1)),
+        name(event),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_written_as_kubectl_does() {
+        let written: Vec<String> =
+            [5, 119, 125, 599, 3600, 10_805, 30_000, 180_000, 864_000].map(human).into();
+        let expected = ["5s", "119s", "2m5s", "9m59s", "60m", "3h", "8h", "2d2h", "10d"];
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn the_status_column_says_the_worst() {
+        let waiting = json!({"status": {"phase": "Pending", "containerStatuses": [
+            {"state": {"waiting": {"reason": "ErrImagePull"}}}]}});
+        assert_eq!(pod_status(&waiting), "ErrImagePull");
+        let init = json!({"status": {"phase": "Pending", "initContainerStatuses": [
+            {"state": {"terminated": {"exitCode": 0}}}, {"state": {"running": {}}}]}});
+        assert_eq!(pod_status(&init), "Init:1/2");
+        let going = json!({"metadata": {"deletionTimestamp": "x"}, "status": {"phase": "Running"}});
+        assert_eq!(pod_status(&going), "Terminating");
+    }
+}

@@ -1,0 +1,200 @@
+//! A container's environment: literal values, fields, secrets, config maps, `$(NAME)`.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::node;
+use super::refused::Blocked;
+use crate::api::base64_bytes;
+use crate::store::{Key, Resource, Store};
+
+/// The fields of a pod that a container may ask for by name.
+pub(crate) const FIELDS: &[&str] = &[
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+];
+const MAPS: &[&str] = &["metadata.labels['", "metadata.annotations['"];
+
+/// Whether a field can be asked for.
+pub(crate) fn knows_field(path: &str) -> bool {
+    FIELDS.contains(&path)
+        || MAPS.iter().any(|map| path.starts_with(map) && path.ends_with("']"))
+}
+
+/// Returns a field's value.
+pub(crate) fn field(pod: &Value, path: &str, host: &str) -> String {
+    if path == "status.hostIP" {
+        return host.into();
+    }
+    if path == "spec.nodeName" {
+        return node::NAME.into();
+    }
+    if let Some((map, rest)) = path.split_once("['") {
+        let key = rest.trim_end_matches("']");
+        let map = map.trim_start_matches("metadata.");
+        return pod["metadata"][map][key].as_str().unwrap_or_default().into();
+    }
+    let (section, name) = path.split_once('.').unwrap_or((path, ""));
+    pod[section][name].as_str().unwrap_or_default().into()
+}
+
+/// What a pod's containers are resolved against.
+pub(crate) struct Source<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) pod: &'a Value,
+    pub(crate) host: &'a str,
+}
+
+impl Source<'_> {
+    /// Returns the environment that a container's spec asks for, in order.
+    pub(crate) fn env(&self, container: &Value) -> Result<Vec<(String, String)>, Blocked> {
+        let name = text(&container["name"]);
+        let mut env = Vec::new();
+        for from in container["envFrom"].as_array().into_iter().flatten() {
+            let prefix = text(&from["prefix"]);
+            for (kind, field) in SOURCES {
+                let Some(reference) = from.get(*field) else { continue };
+                let data = self.data(*kind, reference).map_err(|message| config(name, message))?;
+                env.extend(data.into_iter().map(|(key, value)| (format!("{prefix}{key}"), lossy(&value))));
+            }
+        }
+        for entry in container["env"].as_array().into_iter().flatten() {
+            let value = match entry.get("valueFrom") {
+                None => Some(expand(text(&entry["value"]), &env)),
+                Some(from) => self.value_from(from).map_err(|message| config(name, message))?,
+            };
+            if let Some(value) = value {
+                env.push((text(&entry["name"]).into(), value));
+            }
+        }
+        Ok(env)
+    }
+
+    fn value_from(&self, from: &Value) -> Result<Option<String>, String> {
+        if let Some(path) = from["fieldRef"]["fieldPath"].as_str() {
+            return Ok(Some(field(self.pod, path, self.host)));
+        }
+        for (kind, reference) in
+            [(Resource::Secrets, "secretKeyRef"), (Resource::ConfigMaps, "configMapKeyRef")]
+        {
+            let Some(reference) = from.get(reference) else { continue };
+            let key = text(&reference["key"]);
+            let found = self.data(kind, reference)?.remove(key);
+            return match found {
+                Some(value) => Ok(Some(lossy(&value))),
+                None if reference["optional"] == true => Ok(None),
+                None => Err(format!(
+                    "couldn't find key {key} in {} {}/{}",
+                    kind_word(kind),
+                    text(&self.pod["metadata"]["namespace"]),
+                    text(&reference["name"])
+                )),
+            };
+        }
+        Ok(None)
+    }
+
+    /// Returns the content of a secret or config map; empty when it may be missing and is.
+    pub(crate) fn data(
+        &self,
+        resource: Resource,
+        reference: &Value,
+    ) -> Result<BTreeMap<String, Vec<u8>>, String> {
+        let name = reference["name"].as_str().or(reference["secretName"].as_str());
+        let name = name.unwrap_or_default();
+        let key = Key::new(resource, text(&self.pod["metadata"]["namespace"]), name);
+        let Some(object) = self.store.get(&key) else {
+            if reference["optional"] == true {
+                return Ok(BTreeMap::new());
+            }
+            return Err(format!("{} {name:?} not found", kind_word(resource)));
+        };
+        let section = |field: &str| object[field].as_object().cloned().unwrap_or_default();
+        let plain = |value: &Value| text(value).as_bytes().to_vec();
+        let decoded = |value: &Value| base64_bytes(text(value));
+        let mut data = BTreeMap::new();
+        if resource == Resource::Secrets {
+            data.extend(section("data").into_iter().map(|(key, value)| (key, decoded(&value))));
+        } else {
+            data.extend(section("data").into_iter().map(|(key, value)| (key, plain(&value))));
+            data.extend(section("binaryData").into_iter().map(|(key, value)| (key, decoded(&value))));
+        }
+        Ok(data)
+    }
+}
+
+const SOURCES: &[(Resource, &str)] =
+    &[(Resource::Secrets, "secretRef"), (Resource::ConfigMaps, "configMapRef")];
+
+fn kind_word(resource: Resource) -> &'static str {
+    if resource == Resource::Secrets { "secret" } else { "configmap" }
+}
+
+fn config(container: &str, message: String) -> Blocked {
+    Blocked::Config { container: container.into(), message }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Replaces `$(NAME)` by what `env` has; `$$` is a dollar, unknown names stay as they are.
+pub(crate) fn expand(text: &str, env: &[(String, String)]) -> String {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        expanded.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            expanded.push('$');
+            rest = after;
+            continue;
+        }
+        let name = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        let known = name.and_then(|(name, after)| {
+            let value = env.iter().rev().find(|(key, _)| key == name)?;
+            Some((&value.1, after))
+        });
+        match known {
+            Some((value, after)) => {
+                expanded.push_str(value);
+                rest = after;
+            }
+            None => expanded.push('$'),
+        }
+    }
+    expanded.push_str(rest);
+    expanded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_expand_as_in_kubernetes() {
+        let env = [("A".to_owned(), "1".to_owned()), ("A".to_owned(), "2".to_owned())];
+        for (text, expected) in
+            [("x$(A)y", "x2y"), ("$$(A)", "$(A)"), ("$(B)", "$(B)"), ("$(A", "$(A"), ("a$", "a$")]
+        {
+            assert_eq!(expand(text, &env), expected);
+        }
+    }
+
+    #[test]
+    fn fields_are_found() {
+        let pod = serde_json::json!({"metadata": {"name": "p", "labels": {"a/b": "c"}}});
+        assert_eq!(field(&pod, "metadata.name", ""), "p");
+        assert_eq!(field(&pod, "metadata.labels['a/b']", ""), "c");
+        assert!(knows_field("metadata.annotations['x']") && !knows_field("status.podIP"));
+    }
+}

@@ -1,0 +1,69 @@
+//! Makes pods real: one worker a pod, and a scheduler for the one node.
+//!
+//! ```text
+//! store changes -> manager -> scheduler (binds) -> worker a pod -> pod-runtime
+//!      ^                                             |
+//!      +-------- statuses, events, the last delete --+
+//! ```
+
+mod env;
+mod events;
+mod files;
+mod manager;
+mod node;
+mod refused;
+mod render;
+mod scheduler;
+mod status;
+mod worker;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pod_runtime::{Pod, Runtime};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::store::{Store, WriteError};
+
+pub(crate) use env::{FIELDS, knows_field};
+pub(crate) use node::NAME as NODE;
+
+/// The pods that run, for those who want their output.
+#[derive(Debug, Clone)]
+pub(crate) struct Pods {
+    runtime: Runtime,
+    dir: PathBuf,
+}
+
+impl Pods {
+    pub(crate) fn new(runtime: Runtime, dir: PathBuf) -> Self {
+        Self { runtime, dir }
+    }
+
+    /// Finds a running pod. Blocks.
+    pub(crate) fn find(&self, uid: &str) -> Result<Pod, pod_runtime::Error> {
+        self.runtime.adopt(uid)
+    }
+
+    /// Returns where a container's output is, whether the pod lives or not.
+    pub(crate) fn log_path(&self, uid: &str, container: &str) -> PathBuf {
+        self.dir.join(uid).join("logs").join(format!("{container}.log"))
+    }
+}
+
+/// Registers the node, takes over what runs and starts the manager.
+pub(crate) async fn start(
+    store: Arc<Store>,
+    pods: Pods,
+    host: IpAddr,
+    tasks: &TaskTracker,
+    shutdown: CancellationToken,
+) -> Result<(), WriteError> {
+    node::register(&store, host)?;
+    let manager = manager::Manager::new(&store, pods, host, tasks.clone(), shutdown);
+    manager.remove_orphans().await;
+    tasks.spawn(manager.run());
+    Ok(())
+}

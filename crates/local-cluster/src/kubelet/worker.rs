@@ -1,0 +1,484 @@
+//! One bound pod from its start to the end of its object.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pod_runtime::Pod;
+use pod_runtime::spec::{ContainerState, ContainerStatus, PodStatus};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use super::env::Source;
+use super::events::{self, Note};
+use super::refused::Blocked;
+use super::{Pods, render, status};
+use crate::clock;
+use crate::store::{Decision, Key, Object, Resource, Store, WriteError};
+
+/// Follows one pod.
+pub(crate) struct Worker {
+    store: Arc<Store>,
+    pods: Pods,
+    host: String,
+    key: Key,
+    uid: String,
+    /// The object as last seen.
+    pod: Object,
+    object: watch::Receiver<Option<Object>>,
+    /// Containers whose start has been told.
+    told: HashSet<String>,
+    /// The grace that the runtime was last told.
+    stopping: Option<u64>,
+}
+
+/// How a beginning went.
+enum Begin {
+    Running(Pod),
+    Over,
+}
+
+const RETRY: Duration = Duration::from_secs(1);
+const START_RETRY: Duration = Duration::from_secs(5);
+const PULL_AGAIN: Duration = Duration::from_secs(2);
+const PULL_LATER: Duration = Duration::from_secs(300);
+
+impl Worker {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        pods: Pods,
+        host: String,
+        pod: Object,
+        object: watch::Receiver<Option<Object>>,
+    ) -> Self {
+        let uid = text(&pod["metadata"]["uid"]).to_owned();
+        let key = Key::of(Resource::Pods, &pod);
+        let told = started_containers(&pod).map(str::to_owned).collect();
+        Self { store, pods, host, key, uid, pod, object, told, stopping: None }
+    }
+
+    /// Runs until the object is gone, and removes what is left.
+    pub(crate) async fn run(mut self) {
+        if !is_over(&self.pod)
+            && let Begin::Running(pod) = self.begin().await
+        {
+            self.follow(pod).await;
+        }
+        self.until_gone().await;
+        let (runtime, uid) = (self.pods.runtime.clone(), self.uid.clone());
+        loop {
+            match blocking({
+                let (runtime, uid) = (runtime.clone(), uid.clone());
+                move || runtime.remove(&uid)
+            })
+            .await
+            {
+                Ok(()) | Err(pod_runtime::Error::NotFound(_)) => return,
+                Err(error) => tracing::warn!(%error, uid, "what is left of a pod stays for now"),
+            }
+            tokio::time::sleep(START_RETRY).await;
+        }
+    }
+
+    /// Finds out where the pod stands: never started, running, or gone meanwhile.
+    async fn begin(&mut self) -> Begin {
+        let (pods, uid) = (self.pods.clone(), self.uid.clone());
+        let started = started_containers(&self.pod).next().is_some();
+        match blocking(move || pods.find(&uid)).await {
+            Ok(pod) => Begin::Running(pod),
+            Err(pod_runtime::Error::Gone { last: None, .. }) if !started => {
+                let (runtime, uid) = (self.pods.runtime.clone(), self.uid.clone());
+                blocking(move || runtime.remove(&uid)).await.ok();
+                self.start().await
+            }
+            Err(pod_runtime::Error::Gone { last, rebooted }) => {
+                self.ended(last.map(|last| *last), rebooted).await;
+                Begin::Over
+            }
+            Err(_) if started => {
+                self.ended(None, false).await;
+                Begin::Over
+            }
+            Err(_) => self.start().await,
+        }
+    }
+
+    /// Starts the pod, as soon as nothing stands in the way.
+    async fn start(&mut self) -> Begin {
+        self.persist(status::waiting(&self.pod, None, clock::now())).await;
+        let mut known: Option<Blocked> = None;
+        let mut attempts = 0_u32;
+        loop {
+            if !self.is_wanted() {
+                return Begin::Over;
+            }
+            if self.past_deadline(clock::now()) {
+                let message = "Pod was active on the node longer than the specified deadline";
+                self.tell(&Note::pod("Normal", "DeadlineExceeded", message.into()));
+                let failed = status::failed(&self.pod, "DeadlineExceeded", message, clock::now());
+                self.persist(failed).await;
+                return Begin::Over;
+            }
+            let blocked = match self.try_start().await {
+                Ok(pod) => return Begin::Running(pod),
+                Err(blocked) => backed_off(blocked, attempts),
+            };
+            if known.as_ref() != Some(&blocked) {
+                self.tell_blocked(&blocked);
+                let waiting = status::waiting(&self.pod, blocked.waiting(), clock::now());
+                self.persist(waiting).await;
+            }
+            self.pause(&blocked, attempts).await;
+            known = Some(blocked);
+            attempts = attempts.saturating_add(1);
+        }
+    }
+
+    async fn try_start(&self) -> Result<Pod, Blocked> {
+        let source = Source { store: &self.store, pod: &self.pod, host: &self.host };
+        let mut spec = render::pod(&source)?;
+        let elapsed = self.elapsed(clock::now());
+        spec.active_deadline_seconds =
+            spec.active_deadline_seconds.map(|all| all.saturating_sub(elapsed).max(1));
+        let runtime = self.pods.runtime.clone();
+        let started = blocking(move || runtime.start(&spec)).await;
+        started.map_err(|error| Blocked::Runtime { message: error.to_string() })
+    }
+
+    /// Waits for what may remove the obstacle.
+    async fn pause(&mut self, blocked: &Blocked, attempts: u32) {
+        let longest = match blocked {
+            Blocked::Image { reason: "ErrImagePull", .. } => PULL_AGAIN,
+            Blocked::Image { .. } => PULL_LATER,
+            Blocked::Config { .. } | Blocked::Volume { .. } => PULL_LATER,
+            Blocked::Runtime { .. } => START_RETRY * (1 << attempts.min(6)),
+        };
+        let deadline = self.pod["spec"]["activeDeadlineSeconds"].as_u64();
+        let left = deadline.map_or(u64::MAX, |all| {
+            all.saturating_sub(self.elapsed(clock::now())).saturating_add(1)
+        });
+        let longest = longest.min(Duration::from_secs(left));
+        let on_objects = matches!(blocked, Blocked::Config { .. } | Blocked::Volume { .. });
+        let mut changes = self.store.subscribe();
+        tokio::select! {
+            _ = self.object.changed() => self.look(),
+            _ = changes.changed(), if on_objects => {}
+            () = tokio::time::sleep(longest) => {}
+        }
+    }
+
+    /// Mirrors what the runtime says until the pod has ended.
+    async fn follow(&mut self, pod: Pod) {
+        let (subscribed, mut last) = (pod.clone(), None);
+        let stream = blocking(move || subscribed.subscribe()).await;
+        if let Ok(Ok(mut lines)) = stream.map(lines) {
+            self.react(&pod).await;
+            loop {
+                tokio::select! {
+                    line = lines.next_line() => {
+                        let Ok(Some(line)) = line else { break };
+                        match serde_json::from_str::<PodStatus>(&line) {
+                            Ok(seen) => {
+                                self.seen(&seen).await;
+                                last = Some(seen);
+                            }
+                            Err(error) => tracing::warn!(%error, "a shim speaks in riddles"),
+                        }
+                    }
+                    changed = self.object.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        self.look();
+                        self.react(&pod).await;
+                    }
+                }
+            }
+        }
+        let written = match blocking(move || pod.status()).await {
+            Ok(seen) => Some(seen),
+            Err(pod_runtime::Error::Gone { last, .. }) => last.map(|last| *last),
+            Err(_) => None,
+        };
+        self.ended(written.or(last), false).await;
+    }
+
+    /// Passes a deletion on to the runtime.
+    async fn react(&mut self, pod: &Pod) {
+        let object = self.object.borrow().clone();
+        let grace = match &object {
+            None => Some(0),
+            Some(object) => remaining_grace(object, clock::now()),
+        };
+        let asked = match &object {
+            None => Some(0),
+            Some(object) => object["metadata"]["deletionGracePeriodSeconds"].as_u64(),
+        };
+        let Some(grace) = grace.filter(|_| self.stopping != asked) else { return };
+        if self.stopping.is_none() {
+            for name in started_containers(&self.pod) {
+                let message = format!("Stopping container {name}");
+                self.tell(&Note::container("Normal", "Killing", message, field(name)));
+            }
+        }
+        self.stopping = asked;
+        let pod = pod.clone();
+        // A pod that has just ended is not an error: its stream says so.
+        blocking(move || pod.stop(Duration::from_secs(grace))).await.ok();
+    }
+
+    async fn seen(&mut self, seen: &PodStatus) {
+        self.persist(status::running(&self.pod, seen, &self.host, clock::now())).await;
+        for container in seen.init_containers.iter().chain(&seen.containers) {
+            self.tell_started(container);
+        }
+    }
+
+    /// Writes the last status there will be.
+    async fn ended(&mut self, last: Option<PodStatus>, rebooted: bool) {
+        let now = clock::now();
+        if let Some(last) = &last {
+            self.seen(last).await;
+            if let Some((reason, message)) = &last.reason
+                && reason == "DeadlineExceeded"
+            {
+                self.tell(&Note::pod("Normal", "DeadlineExceeded", message.clone()));
+            }
+        }
+        if last.as_ref().is_some_and(is_final) || self.object.borrow().is_none() {
+            return;
+        }
+        let (reason, message) = match rebooted {
+            true => ("NodeRebooted", "The machine was started anew while the pod ran"),
+            false => ("ContainerStatusUnknown", "The pod's processes are gone"),
+        };
+        self.persist(status::vanished(&self.pod, reason, message, now)).await;
+    }
+
+    /// Lets a deletion go through, now that nothing runs, and waits for it.
+    async fn until_gone(&mut self) {
+        loop {
+            let Some(object) = self.object.borrow_and_update().clone() else { return };
+            if object["metadata"].get("deletionTimestamp").is_some() {
+                let confirmed = self.confirm_deletion();
+                if matches!(confirmed, Err(WriteError::Storage(_))) {
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+            if self.object.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn confirm_deletion(&self) -> Result<(), WriteError> {
+        let confirmed = self.store.update(&self.key, |old| -> Result<Decision, WriteError> {
+            if text(&old["metadata"]["uid"]) != self.uid {
+                return Ok(Decision::Keep);
+            }
+            let held = old["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+            if !held {
+                return Ok(Decision::Delete);
+            }
+            let mut new = Value::clone(old);
+            new["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+            Ok(Decision::Put(new))
+        });
+        confirmed.map(drop)
+    }
+
+    /// Writes a status; while the disk refuses it tries again.
+    async fn persist(&mut self, status: Value) {
+        loop {
+            let written = self.store.update(&self.key, |old| -> Result<Decision, WriteError> {
+                if text(&old["metadata"]["uid"]) != self.uid {
+                    return Err(WriteError::Missing);
+                }
+                let mut new = Value::clone(old);
+                new["status"] = status.clone();
+                Ok(Decision::Put(new))
+            });
+            match written {
+                Ok(updated) => {
+                    self.pod = updated.object;
+                    return;
+                }
+                Err(WriteError::Missing | WriteError::Exists) => return,
+                Err(WriteError::Storage(error)) => {
+                    tracing::error!(%error, "a pod's status cannot be written");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Takes over the newest state of the object.
+    fn look(&mut self) {
+        if let Some(object) = self.object.borrow_and_update().clone() {
+            self.pod = object;
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        let object = self.object.borrow();
+        object.as_ref().is_some_and(|pod| pod["metadata"].get("deletionTimestamp").is_none())
+    }
+
+    fn elapsed(&self, now: Timestamp) -> u64 {
+        let since = self.pod["status"]["startTime"].as_str().and_then(clock::parse);
+        since.map_or(0, |since| clock::seconds_between(since, now))
+    }
+
+    fn past_deadline(&self, now: Timestamp) -> bool {
+        let deadline = self.pod["spec"]["activeDeadlineSeconds"].as_u64();
+        deadline.is_some_and(|deadline| self.elapsed(now) >= deadline)
+    }
+
+    fn tell(&self, note: &Note) {
+        events::record(&self.store, &self.pod, note);
+    }
+
+    fn tell_blocked(&self, blocked: &Blocked) {
+        let note = match blocked {
+            Blocked::Image { container, reason, image, message } => {
+                self.tell_image(container, reason, image, message);
+                return;
+            }
+            Blocked::Config { container, message } => {
+                let message = format!("Error: {message}");
+                Note::container("Warning", "Failed", message, field(container))
+            }
+            Blocked::Volume { message } => Note::pod("Warning", "FailedMount", message.clone()),
+            Blocked::Runtime { message } => {
+                let message = format!("Failed to create pod sandbox: {message}");
+                Note::pod("Warning", "FailedCreatePodSandBox", message)
+            }
+        };
+        self.tell(&note);
+    }
+
+    fn tell_image(&self, container: &str, reason: &str, image: &str, message: &str) {
+        let of = |kind, reason, message| Note::container(kind, reason, message, field(container));
+        match reason {
+            "ErrImagePull" => {
+                self.tell(&of("Normal", "Pulling", format!("Pulling image {image:?}")));
+                let failed = format!("Failed to pull image {image:?}: {message}");
+                self.tell(&of("Warning", "Failed", failed));
+            }
+            "ImagePullBackOff" => {
+                self.tell(&of("Normal", "BackOff", format!("Back-off pulling image {image:?}")));
+            }
+            "InvalidImageName" => {
+                self.tell(&of("Warning", "InspectFailed", message.to_owned()));
+            }
+            _ => self.tell(&of("Warning", "ErrImageNeverPull", message.to_owned())),
+        }
+        self.tell(&of("Warning", "Failed", format!("Error: {reason}")));
+    }
+
+    fn tell_started(&mut self, container: &ContainerStatus) {
+        let name = &container.name;
+        if matches!(container.state, ContainerState::Waiting { .. }) || self.told.contains(name) {
+            return;
+        }
+        self.told.insert(name.clone());
+        let place = container_field(&self.pod, name);
+        let image = image_of(&self.pod, name);
+        let of = |kind, reason, message| Note::container(kind, reason, message, place.clone());
+        let present = format!("Container image {image:?} already present on machine");
+        self.tell(&of("Normal", "Pulled", present));
+        self.tell(&of("Normal", "Created", format!("Created container: {name}")));
+        match &container.state {
+            ContainerState::Terminated { reason, message, .. } if reason == "StartError" => {
+                self.tell(&of("Warning", "Failed", format!("Error: {message}")));
+            }
+            _ => self.tell(&of("Normal", "Started", format!("Started container {name}"))),
+        }
+    }
+}
+
+fn lines(stream: std::os::unix::net::UnixStream) -> std::io::Result<Lines<BufReader<UnixStream>>> {
+    stream.set_nonblocking(true)?;
+    Ok(BufReader::new(UnixStream::from_std(stream)?).lines())
+}
+
+/// Runs what waits for the disk or for another process; a panic in it is a failed pod.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, pod_runtime::Error> + Send + 'static,
+) -> Result<T, pod_runtime::Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(pod_runtime::Error::Setup(error.to_string())),
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn is_over(pod: &Value) -> bool {
+    matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
+}
+
+fn field(container: &str) -> String {
+    format!("spec.containers{{{container}}}")
+}
+
+fn container_field(pod: &Value, name: &str) -> String {
+    let inits = pod["spec"]["initContainers"].as_array().into_iter().flatten();
+    match inits.into_iter().any(|container| container["name"] == name) {
+        true => format!("spec.initContainers{{{name}}}"),
+        false => field(name),
+    }
+}
+
+fn image_of<'a>(pod: &'a Value, name: &str) -> &'a str {
+    let list = |list: &str| pod["spec"][list].as_array().into_iter().flatten();
+    let mut all = list("initContainers").chain(list("containers"));
+    all.find(|container| container["name"] == name).map_or("", |c| text(&c["image"]))
+}
+
+/// Returns the names of the containers that have run, by the object's status.
+fn started_containers(pod: &Value) -> impl Iterator<Item = &str> {
+    ["initContainerStatuses", "containerStatuses"]
+        .into_iter()
+        .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
+        .filter(|container| container["state"].get("waiting").is_none())
+        .map(|container| text(&container["name"]))
+}
+
+/// Returns the seconds that a deletion leaves, if there is one.
+fn remaining_grace(object: &Value, now: Timestamp) -> Option<u64> {
+    let meta = &object["metadata"];
+    let until = meta["deletionTimestamp"].as_str().and_then(clock::parse)?;
+    let grace = meta["deletionGracePeriodSeconds"].as_u64().unwrap_or(0);
+    // The timestamp has whole seconds: a second more is within what was asked for.
+    Some((clock::seconds_between(now, until) + 1).min(grace))
+}
+
+/// Whether nothing more will come of a pod.
+fn is_final(seen: &PodStatus) -> bool {
+    let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running { .. });
+    let code = |c: &ContainerStatus| match &c.state {
+        ContainerState::Terminated { exit_code, .. } => Some(*exit_code),
+        ContainerState::Waiting { .. } | ContainerState::Running { .. } => None,
+    };
+    let failed = seen.init_containers.iter().filter_map(code).any(|code| code != 0);
+    !seen.containers.iter().chain(&seen.init_containers).any(runs)
+        && (failed || seen.reason.is_some() || seen.containers.iter().all(|c| code(c).is_some()))
+}
+
+/// After the first failed pull an image is only tried now and then.
+fn backed_off(blocked: Blocked, attempts: u32) -> Blocked {
+    match blocked {
+        Blocked::Image { container, reason: "ErrImagePull", image, message } if attempts > 0 => {
+            let message = format!("Back-off pulling image {image:?}: ErrImagePull: {message}");
+            Blocked::Image { container, reason: "ImagePullBackOff", image, message }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,392 @@
+//! Which pods can be run here: every other field is refused by name.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use crate::api::FieldError;
+use crate::pod::quantity;
+
+/// Every field of a pod's spec that means something here; below a trailing `*` anything goes.
+const POD_FIELDS: &[&str] = &[
+    "activeDeadlineSeconds",
+    "automountServiceAccountToken",
+    "dnsPolicy",
+    "enableServiceLinks",
+    "hostUsers",
+    "hostname",
+    "imagePullSecrets.name",
+    "nodeName",
+    "preemptionPolicy",
+    "priority",
+    "restartPolicy",
+    "schedulerName",
+    "securityContext.fsGroup",
+    "securityContext.fsGroupChangePolicy",
+    "securityContext.runAsGroup",
+    "securityContext.runAsNonRoot",
+    "securityContext.runAsUser",
+    "securityContext.seccompProfile.type",
+    "serviceAccount",
+    "serviceAccountName",
+    "terminationGracePeriodSeconds",
+    "tolerations.*",
+    "volumes.name",
+    "volumes.configMap.*",
+    "volumes.downwardAPI.defaultMode",
+    "volumes.downwardAPI.items.path",
+    "volumes.downwardAPI.items.mode",
+    "volumes.downwardAPI.items.fieldRef.*",
+    "volumes.emptyDir.medium",
+    "volumes.emptyDir.sizeLimit",
+    "volumes.image.*",
+    "volumes.secret.*",
+];
+const CONTAINER_FIELDS: &[&str] = &[
+    "args",
+    "command",
+    "env.name",
+    "env.value",
+    "env.valueFrom.configMapKeyRef.*",
+    "env.valueFrom.fieldRef.*",
+    "env.valueFrom.secretKeyRef.*",
+    "envFrom.*",
+    "image",
+    "imagePullPolicy",
+    "name",
+    "ports.containerPort",
+    "ports.name",
+    "ports.protocol",
+    "resources.limits.*",
+    "resources.requests.*",
+    "securityContext.allowPrivilegeEscalation",
+    "securityContext.capabilities.drop",
+    "securityContext.readOnlyRootFilesystem",
+    "securityContext.runAsGroup",
+    "securityContext.runAsNonRoot",
+    "securityContext.runAsUser",
+    "securityContext.seccompProfile.type",
+    "startupProbe.exec.command",
+    "startupProbe.failureThreshold",
+    "startupProbe.initialDelaySeconds",
+    "startupProbe.periodSeconds",
+    "startupProbe.successThreshold",
+    "startupProbe.timeoutSeconds",
+    "stdin",
+    "stdinOnce",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "tty",
+    "volumeMounts.mountPath",
+    "volumeMounts.name",
+    "volumeMounts.readOnly",
+    "volumeMounts.subPath",
+    "workingDir",
+];
+const UNSUPPORTED: &str = "the local cluster does not support this field";
+
+/// Returns what keeps a new pod, already with its defaults, from running here.
+pub(crate) fn create(pod: &Value) -> Vec<FieldError> {
+    let spec = &pod["spec"];
+    let mut check = Check(Vec::new());
+    for (field, value) in spec.as_object().into_iter().flatten() {
+        if !matches!(field.as_str(), "containers" | "initContainers") {
+            check.fields(value, field, &format!("spec.{field}"), POD_FIELDS);
+        }
+    }
+    check.pod(spec);
+    check.volumes(spec);
+    let mut names = HashSet::new();
+    for list in ["initContainers", "containers"] {
+        for (at, container) in spec[list].as_array().into_iter().flatten().enumerate() {
+            let path = format!("spec.{list}[{at}]");
+            check.container(spec, container, &path, list == "initContainers");
+            let name = container["name"].as_str().unwrap_or_default();
+            if !names.insert(name.to_owned()) {
+                check.0.push(FieldError::duplicate(format!("{path}.name"), name));
+            }
+        }
+    }
+    if spec["containers"].as_array().is_none_or(Vec::is_empty) {
+        check.0.push(FieldError::required("spec.containers", ""));
+    }
+    check.0
+}
+
+/// Returns what an update of a pod wrongly changes: the spec is fixed here.
+pub(crate) fn update(old: &Value, new: &Value) -> Vec<FieldError> {
+    if old["spec"] == new["spec"] {
+        return Vec::new();
+    }
+    let why = "pod updates may not change the spec: the local cluster fixes it at creation";
+    vec![FieldError::forbidden("spec", why)]
+}
+
+/// Collects errors.
+struct Check(Vec<FieldError>);
+
+impl Check {
+    /// Refuses everything set that is not in `known`. Lists are walked through.
+    fn fields(&mut self, value: &Value, pattern: &str, path: &str, known: &[&str]) {
+        let unset = matches!(value, Value::Null | Value::Bool(false))
+            || value.as_str() == Some("")
+            || value.as_array().is_some_and(Vec::is_empty);
+        let wild = known.iter().any(|k| {
+            k.strip_suffix(".*").is_some_and(|k| pattern == k || pattern.starts_with(&format!("{k}.")))
+        });
+        if unset || wild || known.contains(&pattern) {
+            return;
+        }
+        let below = format!("{pattern}.");
+        if !known.iter().any(|k| k.starts_with(&below)) {
+            self.0.push(FieldError::forbidden(path, UNSUPPORTED));
+            return;
+        }
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    self.fields(value, &format!("{below}{name}"), &format!("{path}.{name}"), known);
+                }
+            }
+            Value::Array(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    self.fields(item, pattern, &format!("{path}[{at}]"), known);
+                }
+            }
+            _ => self.0.push(FieldError::forbidden(path, UNSUPPORTED)),
+        }
+    }
+
+    fn pod(&mut self, spec: &Value) {
+        self.only(&spec["restartPolicy"], "spec.restartPolicy", &["Never"]);
+        self.only(&spec["dnsPolicy"], "spec.dnsPolicy", &["ClusterFirst", "Default"]);
+        self.only(&spec["schedulerName"], "spec.schedulerName", &["default-scheduler"]);
+        self.only(&spec["nodeName"], "spec.nodeName", &[crate::kubelet::NODE]);
+        for (field, only) in [("automountServiceAccountToken", false), ("hostUsers", false)] {
+            self.only_flag(&spec[field], &format!("spec.{field}"), only);
+        }
+        if let Some(deadline) = spec.get("activeDeadlineSeconds")
+            && !deadline.as_i64().is_some_and(|seconds| (1..=i64::from(i32::MAX)).contains(&seconds))
+        {
+            let why = "must be between 1 and 2147483647, inclusive";
+            self.0.push(FieldError::invalid("spec.activeDeadlineSeconds", deadline, why));
+        }
+        let grace = &spec["terminationGracePeriodSeconds"];
+        if grace.as_i64().is_some_and(|seconds| seconds < 0) {
+            let why = "must be greater than or equal to 0";
+            self.0.push(FieldError::invalid("spec.terminationGracePeriodSeconds", grace, why));
+        }
+        self.security(&spec["securityContext"], "spec.securityContext");
+        if let Some(hostname) = spec.get("hostname")
+            && !hostname.as_str().is_some_and(crate::api::is_dns_label)
+        {
+            self.0.push(FieldError::invalid("spec.hostname", hostname, "must be a DNS label"));
+        }
+    }
+
+    fn only(&mut self, value: &Value, path: &str, known: &[&str]) {
+        if let Some(text) = value.as_str().filter(|text| !text.is_empty() && !known.contains(text)) {
+            self.0.push(FieldError::unsupported(path, text, known));
+        }
+    }
+
+    fn only_flag(&mut self, value: &Value, path: &str, only: bool) {
+        if value.as_bool().is_some_and(|flag| flag != only) {
+            let why = format!("the local cluster supports only {only}");
+            self.0.push(FieldError::forbidden(path, &why));
+        }
+    }
+
+    fn security(&mut self, context: &Value, path: &str) {
+        let profile = &context["seccompProfile"]["type"];
+        self.only(profile, &format!("{path}.seccompProfile.type"), &["RuntimeDefault"]);
+        let escalation = format!("{path}.allowPrivilegeEscalation");
+        self.only_flag(&context["allowPrivilegeEscalation"], &escalation, false);
+        for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+            let id = &context[field];
+            if id.as_i64().is_some_and(|id| !(0..65_536).contains(&id)) {
+                let why = "must be between 0 and 65535: a local pod has 65536 ids";
+                self.0.push(FieldError::invalid(format!("{path}.{field}"), id, why));
+            }
+        }
+    }
+
+    fn volumes(&mut self, spec: &Value) {
+        let mut names = HashSet::new();
+        for (at, volume) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
+            let path = format!("spec.volumes[{at}]");
+            let name = volume["name"].as_str().unwrap_or_default();
+            if !crate::api::is_dns_label(name) {
+                let why = "must be a DNS label";
+                self.0.push(FieldError::invalid(format!("{path}.name"), &volume["name"], why));
+            }
+            if !names.insert(name) {
+                self.0.push(FieldError::duplicate(format!("{path}.name"), name));
+            }
+            let sources = volume.as_object().map_or(0, |fields| fields.len() - 1);
+            if sources == 0 {
+                self.0.push(FieldError::required(path.as_str(), "must specify a volume type"));
+            } else if sources > 1 {
+                let why = "may not specify more than 1 volume type";
+                self.0.push(FieldError::forbidden(path.as_str(), why));
+            }
+            self.only(&volume["emptyDir"]["medium"], &format!("{path}.emptyDir.medium"), &["Memory"]);
+        }
+    }
+
+    fn container(&mut self, spec: &Value, container: &Value, path: &str, init: bool) {
+        for (field, value) in container.as_object().into_iter().flatten() {
+            self.fields(value, field, &format!("{path}.{field}"), CONTAINER_FIELDS);
+        }
+        let name = &container["name"];
+        if !name.as_str().is_some_and(crate::api::is_dns_label) {
+            self.0.push(FieldError::invalid(format!("{path}.name"), name, "must be a DNS label"));
+        }
+        if container["image"].as_str().unwrap_or_default().is_empty() {
+            self.0.push(FieldError::required(format!("{path}.image"), ""));
+        }
+        if init && container.get("startupProbe").is_some() {
+            let why = "must not be set for init containers";
+            self.0.push(FieldError::forbidden(format!("{path}.startupProbe"), why));
+        }
+        self.only(
+            &container["imagePullPolicy"],
+            &format!("{path}.imagePullPolicy"),
+            &["Always", "IfNotPresent", "Never"],
+        );
+        self.security(&container["securityContext"], &format!("{path}.securityContext"));
+        self.resources(&container["resources"], &format!("{path}.resources"));
+        self.env(container, path);
+        self.mounts(spec, container, path);
+    }
+
+    fn env(&mut self, container: &Value, path: &str) {
+        for (at, env) in container["env"].as_array().into_iter().flatten().enumerate() {
+            let path = format!("{path}.env[{at}]");
+            let name = env["name"].as_str().unwrap_or_default();
+            if name.is_empty() {
+                self.0.push(FieldError::required(format!("{path}.name"), ""));
+            } else if name.contains(['=', '\0']) {
+                let why = "a valid environment variable name must not contain '='";
+                self.0.push(FieldError::invalid(format!("{path}.name"), &env["name"], why));
+            }
+            if env["value"].as_str().is_some_and(|value| value.contains('\0')) {
+                let why = "must not contain NUL";
+                self.0.push(FieldError::invalid(format!("{path}.value"), &json!("..."), why));
+            }
+            let field = env["valueFrom"]["fieldRef"]["fieldPath"].as_str();
+            if let Some(field) = field.filter(|field| !crate::kubelet::knows_field(field)) {
+                let path = format!("{path}.valueFrom.fieldRef.fieldPath");
+                self.0.push(FieldError::unsupported(path, field, crate::kubelet::FIELDS));
+            }
+        }
+    }
+
+    fn mounts(&mut self, spec: &Value, container: &Value, path: &str) {
+        let volumes = || spec["volumes"].as_array().into_iter().flatten();
+        let mut paths = HashSet::new();
+        for (at, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
+            let path = format!("{path}.volumeMounts[{at}]");
+            if !volumes().any(|volume| volume["name"] == mount["name"]) {
+                self.0.push(FieldError {
+                    reason: "FieldValueNotFound",
+                    field: format!("{path}.name"),
+                    message: format!("Not found: {}", mount["name"]),
+                });
+            }
+            let place = mount["mountPath"].as_str().unwrap_or_default();
+            let inside = |text: &str| text.split('/').all(|part| part != "..");
+            if !place.starts_with('/') || !inside(place) {
+                let why = "must be an absolute path without '..'";
+                self.0.push(FieldError::invalid(format!("{path}.mountPath"), &mount["mountPath"], why));
+            }
+            if !paths.insert(place) {
+                self.0.push(FieldError::duplicate(format!("{path}.mountPath"), place));
+            }
+            let sub = mount["subPath"].as_str().unwrap_or_default();
+            if sub.starts_with('/') || !inside(sub) {
+                let why = "must be a relative path without '..'";
+                self.0.push(FieldError::invalid(format!("{path}.subPath"), &mount["subPath"], why));
+            }
+        }
+    }
+
+    fn resources(&mut self, resources: &Value, path: &str) {
+        for section in ["limits", "requests"] {
+            for (name, amount) in resources[section].as_object().into_iter().flatten() {
+                let path = format!("{path}.{section}[{name}]");
+                let text = amount.as_str().unwrap_or_default();
+                let parsed = quantity::millis(text);
+                if !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
+                    self.0.push(FieldError::forbidden(path, "the local cluster has no such resource"));
+                } else if parsed.is_none() {
+                    self.0.push(FieldError::invalid(path, amount, "must be a quantity"));
+                } else if section == "requests"
+                    && let Some(limit) = resources["limits"][name].as_str()
+                    && quantity::millis(limit) < parsed
+                {
+                    let why = format!("must be less than or equal to {name} limit of {limit}");
+                    self.0.push(FieldError::invalid(path, amount, &why));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(change: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut pod = json!({"spec": {"restartPolicy": "Never", "containers": [
+            {"name": "c", "image": "loom.local/host", "command": ["sh"]}]}});
+        change(&mut pod["spec"]);
+        crate::pod::defaults::apply(&mut pod);
+        create(&pod).into_iter().map(|error| error.field).collect()
+    }
+
+    #[test]
+    fn an_ordinary_pod_is_fine() {
+        assert_eq!(errors(|_| {}), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused_by_name() {
+        type Change = fn(&mut Value);
+        let cases: &[(&str, Change)] = &[
+            ("spec.hostNetwork", |s| s["hostNetwork"] = json!(true)),
+            ("spec.hostPID", |s| s["hostPID"] = json!(true)),
+            ("spec.hostIPC", |s| s["hostIPC"] = json!(true)),
+            ("spec.restartPolicy", |s| s["restartPolicy"] = json!("Always")),
+            ("spec.volumes[0].hostPath", |s| {
+                s["volumes"] = json!([{"name": "v", "hostPath": {"path": "/"}}]);
+            }),
+            ("spec.containers[0].securityContext.privileged", |s| {
+                s["containers"][0]["securityContext"] = json!({"privileged": true});
+            }),
+            ("spec.containers[0].securityContext.capabilities.add", |s| {
+                s["containers"][0]["securityContext"] = json!({"capabilities": {"add": ["NET_RAW"]}});
+            }),
+            ("spec.containers[0].livenessProbe", |s| {
+                s["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["x"]}});
+            }),
+            ("spec.containers[0].startupProbe.httpGet", |s| {
+                s["containers"][0]["startupProbe"] = json!({"httpGet": {"port": 1}});
+            }),
+            ("spec.containers[0].ports[0].hostPort", |s| {
+                s["containers"][0]["ports"] = json!([{"containerPort": 1, "hostPort": 1}]);
+            }),
+            ("spec.runtimeClassName", |s| s["runtimeClassName"] = json!("x")),
+            ("spec.nodeSelector", |s| s["nodeSelector"] = json!({"a": "b"})),
+            ("spec.securityContext.seccompProfile.type", |s| {
+                s["securityContext"] = json!({"seccompProfile": {"type": "Unconfined"}});
+            }),
+            ("spec.containers[0].volumeMounts[0].name", |s| {
+                s["containers"][0]["volumeMounts"] = json!([{"name": "x", "mountPath": "/x"}]);
+            }),
+        ];
+        for (field, change) in cases {
+            assert_eq!(errors(change), vec![(*field).to_owned()]);
+        }
+    }
+}
