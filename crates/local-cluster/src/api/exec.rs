@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
 use super::log::container;
+use super::ready::ready;
 use super::request::{Query, Target, header};
 use super::respond::{Answer, Body};
 use super::status::Refusal;
@@ -242,12 +243,6 @@ impl Pipes {
             control: UnixStream::from_std(exec.control)?,
         })
     }
-}
-
-fn ready(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    let flags = rustix::fs::fcntl_getfl(&fd)?;
-    rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)?;
-    Ok(AsyncFd::register(fd)?)
 }
 
 /// Passes output on until its end, or until all that was written when the program ended is sent:

@@ -301,7 +301,7 @@ fn watch(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
         | inotify::WatchFlags::CREATE
         | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&fd, folder, events)?;
-    Ok(AsyncFd::register(fd)?)
+    super::ready::ready(fd)
 }
 
 fn drain(fd: &OwnedFd) -> io::Result<()> {

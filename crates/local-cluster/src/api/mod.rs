@@ -14,6 +14,7 @@ mod names;
 mod patch;
 mod prepare;
 mod read;
+mod ready;
 mod request;
 mod respond;
 mod selector;
