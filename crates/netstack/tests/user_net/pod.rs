@@ -118,21 +118,18 @@ fn datagram(address: &str, text: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..len]).into_owned())
 }
 
-/// Sends [`MUCH`] bytes that never repeat in step with a buffer; returns their hash.
+/// Sends [`MUCH`] bytes, each block numbered and of a length that is out of step with every
+/// buffer; returns their hash.
 pub(crate) fn pour(stream: &mut impl Write) -> Result<String> {
     let mut hash = Sha256::new();
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut block: Vec<u8> = (0..100_003_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
     let mut left = MUCH;
     while left > 0 {
-        let block: Vec<u8> = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 56) as u8
-        })
-        .take(left.min(100_003))
-        .collect();
-        hash.update(&block);
-        stream.write_all(&block)?;
-        left -= block.len();
+        block[..8].copy_from_slice(&left.to_le_bytes());
+        let part = &block[..left.min(block.len())];
+        hash.update(part);
+        stream.write_all(part)?;
+        left -= part.len();
     }
     Ok(hex(hash))
 }

@@ -24,10 +24,14 @@ exec('nsenter', '-t', $host, '-n', $program) or die "nsenter: $!\n";
 const HOST_ADDRESSES: [&str; 5] =
     ["192.0.2.1/32", "169.254.169.254/32", "169.254.1.1/32", "10.117.0.77/32", "240.0.0.1/32"];
 
+/// After this time a case has certainly failed, on however busy a machine.
+const CASE_SECONDS: &str = "180";
+
 /// Runs one case in fresh namespaces; the error says what went wrong in words.
 pub(crate) fn run(case: &str) -> Result<(), String> {
-    let mut command = Command::new("unshare");
-    command.args(["-U", "-r", "-n"]).arg(program());
+    // A hanging case fails with all of its processes.
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", CASE_SECONDS, "unshare", "-U", "-r", "-n"]).arg(program());
     command.env("NETSTACK_ROLE", "namespace").env("NETSTACK_CASE", case);
     // As the crate's documentation asks of its callers.
     command.env("MALLOC_MMAP_THRESHOLD_", "65536");
