@@ -60,20 +60,14 @@ impl Cluster {
         let pods = watch::one(self, id).map(|raw| raw.map(|raw| Seen::Pod(Box::new(raw)))).boxed();
         let seen = stream::select(pods, events(self, id).boxed());
         let cluster = self.clone();
-        let steps = seen.scan(Tracker::default(), move |tracker, seen| {
-            let steps = (!tracker.is_over()).then(|| match seen {
-                Ok(Seen::Pod(raw)) => wrap(tracker.pod(&cluster, *raw)),
-                Ok(Seen::Event(event)) => wrap(tracker.event(&event)),
-                Err(error) => vec![Err(error)],
-            });
-            std::future::ready(steps)
+        let mut tracker = Tracker::default();
+        let steps = seen.map(move |seen| match seen {
+            Ok(Seen::Pod(raw)) => wrap(tracker.pod(&cluster, *raw)),
+            Ok(Seen::Event(event)) => wrap(tracker.event(&event)),
+            Err(error) => vec![Err(error)],
         });
-        let mut over = false;
-        // `scan` ends only when the next thing is seen; the caller is told at once.
-        steps.flat_map(stream::iter).take_while(move |step| {
-            let go_on = !over;
-            over = step.as_ref().is_ok_and(|step| step.rank() == LAST);
-            std::future::ready(go_on)
+        watch::through(steps.flat_map(stream::iter), |step| {
+            step.as_ref().is_ok_and(|step| step.rank() == LAST)
         })
     }
 }
@@ -119,10 +113,6 @@ struct Tracker {
 }
 
 impl Tracker {
-    fn is_over(&self) -> bool {
-        self.rank == LAST
-    }
-
     fn pod(&mut self, cluster: &Cluster, raw: Raw<Pod>) -> Vec<Progress> {
         let pod = match raw {
             Raw::All(pods) => pods.into_iter().next(),

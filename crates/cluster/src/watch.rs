@@ -41,12 +41,8 @@ impl Cluster {
         id: WeaverId,
     ) -> impl Stream<Item = Result<Option<Found>>> + Send + use<> {
         let cluster = self.clone();
-        let mut gone = false;
-        one(self, id).map(move |raw| raw.map(|raw| cluster.latest(raw))).take_while(move |seen| {
-            let go_on = !gone;
-            gone = matches!(seen, Ok(None));
-            std::future::ready(go_on)
-        })
+        let states = one(self, id).map(move |raw| raw.map(|raw| cluster.latest(raw)));
+        through(states, |seen| matches!(seen, Ok(None)))
     }
 
     fn change(&self, raw: Raw<k8s_openapi::api::core::v1::Pod>) -> Option<Change> {
@@ -76,6 +72,20 @@ pub(crate) fn one(
 ) -> impl Stream<Item = Result<Raw<k8s_openapi::api::core::v1::Pod>>> + Send + use<> {
     let fields = Some(format!("metadata.name={}", id.pod_name()));
     objects(cluster.clone(), cluster.pods(), "pods", None, fields)
+}
+
+/// Returns `stream` up to and with the first item that is the last one, and ends right after it.
+pub(crate) fn through<T>(
+    stream: impl Stream<Item = T> + Send,
+    is_last: impl Fn(&T) -> bool + Send,
+) -> impl Stream<Item = T> + Send {
+    let state = Some((Box::pin(stream), is_last));
+    stream::unfold(state, |state| async {
+        let (mut stream, is_last) = state?;
+        let item = stream.next().await?;
+        let go_on = !is_last(&item);
+        Some((item, go_on.then_some((stream, is_last))))
+    })
 }
 
 /// What a watch reports, before it is read.

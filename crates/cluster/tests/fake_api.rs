@@ -1,4 +1,5 @@
 //! An API server that is down, slow, overloaded, broken or wrong about the time: what comes of it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod fake;
 

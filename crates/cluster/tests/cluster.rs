@@ -1,2 +1,0 @@
-//! The suite against a cluster.
-fn main() {}
