@@ -1,0 +1,72 @@
+//! What happens around every route: guard, deadline, measure, log.
+
+use std::any::Any;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use wire::problem::Code;
+
+use crate::error::Cause;
+use crate::{ApiError, App};
+
+/// Lets a request through and says who asks.
+pub(crate) async fn guard(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    app.guard().check(request.uri(), request.headers())?;
+    request.extensions_mut().insert(app.caller().clone());
+    let mut response = next.run(request).await;
+    let never = http::HeaderValue::from_static("no-store");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(never);
+    Ok(response)
+}
+
+/// Gives a request a time within which its answer has to begin.
+pub(crate) async fn deadline(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let late = |_| ApiError::new(Code::Timeout, "Kubernetes did not answer in time");
+    tokio::time::timeout(app.deadline(), next.run(request)).await.map_err(late)
+}
+
+/// Counts and times a request, and logs it once when it is our fault.
+pub(crate) async fn measure(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let begun = service::clock::monotonic();
+    let response = next.run(request).await;
+    let status = response.status();
+    let labels = [
+        ("method", method.to_string()),
+        ("route", route.clone()),
+        ("status", status.as_u16().to_string()),
+    ];
+    metrics::histogram!("loom_http_request_seconds", &labels).record(begun.elapsed());
+    if status.is_server_error() {
+        let cause = response.extensions().get::<Cause>();
+        let cause = cause.map(|Cause(error)| chain(&**error)).unwrap_or_default();
+        tracing::error!(%method, route, status = status.as_u16(), cause, "Request failed");
+    }
+    response
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Turns a panic into an answer; what it said goes to the log.
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Response {
+    let said = payload.downcast_ref::<&str>().map(ToString::to_string);
+    let said = said.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+    tracing::error!(error = said, "Request panicked");
+    ApiError::new(Code::Internal, "this is our fault; see the server's log").into_response()
+}

@@ -1,0 +1,172 @@
+//! `POST /api/weavers`.
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use cluster::Found;
+use http::{HeaderMap, StatusCode, header};
+use uuid::{NoContext, Uuid};
+use weaver::{Admitted, Env, FieldError, OrgId, Tags, Ttl, WeaverId, WeaverSpec};
+use wire::api::{CreateWeaver, WeaverView};
+use wire::problem::{Code, Problem};
+
+use super::orphan::Orphan;
+use super::view::{Base, view};
+use super::{key, name};
+use crate::caller::Caller;
+use crate::json::Json;
+use crate::{ApiError, App};
+
+/// Makes a weaver. With an `Idempotency-Key`, the same call again finds the same weaver.
+#[utoipa::path(
+    post,
+    path = "/api/weavers",
+    operation_id = "create",
+    request_body = CreateWeaver,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters")),
+    responses(
+        (status = 201, description = "It is made, or was with the same key", body = WeaverView),
+        (status = "4XX", description = "Refused: nothing is made", body = Problem,
+            content_type = "application/problem+json"),
+        (status = "5XX", description = "Kubernetes failed", body = Problem,
+            content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    base: Base,
+    headers: HeaderMap,
+    Json(asked): Json<CreateWeaver>,
+) -> Result<impl IntoResponse, ApiError> {
+    let keyed = key::id(&caller, &headers)?;
+    let id = keyed.unwrap_or_else(new_id);
+    let spec = spec(&app, &caller, asked)?;
+    let admitted = app.policy().admit(id, spec)?;
+    name::check_free(&app, &admitted).await?;
+    let found = match keyed {
+        Some(_) => once(&app, &admitted).await?,
+        None => anew(&app, &admitted).await?,
+    };
+    let now = app.cluster().now().await?;
+    let shown = view(found, now, app.cluster().settings(), &base);
+    let place = [(header::LOCATION, format!("/api/weavers/{id}"))];
+    Ok((StatusCode::CREATED, place, axum::Json(shown)))
+}
+
+/// A version 7 UUID; its time is for sorting only, so this machine's clock will do.
+fn new_id() -> WeaverId {
+    let now = service::clock::now();
+    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+    let nanoseconds = now.subsec_nanosecond().unsigned_abs();
+    let time = uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds);
+    WeaverId::from_uuid(Uuid::new_v7(time))
+}
+
+/// Makes a weaver that only this request knows of: it must not stay if the answer gets lost.
+async fn anew(app: &App, admitted: &Admitted) -> Result<Found, ApiError> {
+    let orphan = Orphan::new(app, admitted.id());
+    let made = app.cluster().create(admitted).await;
+    if made.as_ref().is_err_and(is_definite) {
+        orphan.keep();
+        return Ok(made?);
+    }
+    let found = made?;
+    name::check_alone(app, admitted).await?;
+    orphan.keep();
+    Ok(found)
+}
+
+/// Tells whether an error says for sure that no pod was made.
+fn is_definite(error: &cluster::Error) -> bool {
+    use cluster::Error;
+    match error {
+        Error::Config { .. }
+        | Error::NoToolsImage
+        | Error::Namespace { .. }
+        | Error::NotFound { .. }
+        | Error::AlreadyExists { .. }
+        | Error::Forbidden { .. }
+        | Error::Unauthorized { .. }
+        | Error::Quota { .. }
+        | Error::Refused { .. }
+        | Error::Invalid { .. }
+        | Error::TooMany { .. } => true,
+        Error::Changed { .. }
+        | Error::NotRunning { .. }
+        | Error::Unreadable(_)
+        | Error::CursorExpired
+        | Error::Unavailable { .. }
+        | Error::Timeout { .. } => false,
+    }
+}
+
+/// Makes the weaver of a key, or finds it.
+async fn once(app: &App, admitted: &Admitted) -> Result<Found, ApiError> {
+    let taken = match app.cluster().create(admitted).await {
+        Ok(found) => {
+            name::check_alone_or_delete(app, admitted).await?;
+            return Ok(found);
+        }
+        Err(cluster::Error::AlreadyExists { .. }) => app.cluster().get(admitted.id()).await?,
+        Err(error) => return Err(error.into()),
+    };
+    match taken {
+        Some(found) if found.pod.deleting => Err(ApiError::new(
+            Code::Conflict,
+            "the weaver of this Idempotency-Key is being deleted",
+        )),
+        Some(found) if key::same_body(&found.weaver.spec, admitted.spec()) => Ok(found),
+        Some(_) => Err(ApiError::new(
+            Code::IdempotencyKeyReused,
+            "this Idempotency-Key was used with another body, or its weaver was extended since",
+        )),
+        None => Err(ApiError::new(Code::Conflict, "it was deleted just now; try again")),
+    }
+}
+
+/// Checks every field of the request.
+fn spec(app: &App, caller: &Caller, asked: CreateWeaver) -> Result<WeaverSpec, ApiError> {
+    let org = asked.org_id.as_deref().map(str::parse::<OrgId>).transpose()?;
+    if org.is_some_and(|org| org != caller.org) {
+        let detail = format!("org_id must be {} here, or left out", caller.org);
+        return Err(ApiError::new(Code::Forbidden, detail));
+    }
+    let image = asked.image.as_deref().map(str::parse).transpose()?;
+    let resources = asked.resources.unwrap_or_default();
+    Ok(WeaverSpec {
+        image: image.unwrap_or_else(|| app.default_image().clone()),
+        org: caller.org.clone(),
+        owner: caller.owner.clone(),
+        owner_name: caller.name.clone(),
+        name: asked.name.as_deref().map(str::parse).transpose()?,
+        tags: Tags::try_from(asked.tags)?,
+        env: Env::try_from(asked.env)?,
+        repo: asked.repo.as_deref().map(str::parse).transpose()?,
+        branch: asked.branch.as_deref().map(str::parse).transpose()?,
+        command: command(asked.command, asked.args)?,
+        workdir: asked.workdir.as_deref().map(str::parse).transpose()?,
+        ttl: ttl(app, asked.lifetime_hours)?,
+        resources: weaver::Resources {
+            cpu_millicores: resources.cpu_millicores,
+            memory_mb: resources.memory_mb,
+        },
+        tty: asked.tty.unwrap_or(true),
+        terminal: asked.terminal.unwrap_or_default(),
+    })
+}
+
+/// The default lifetime, unless this deployment allows only less.
+fn ttl(app: &App, hours: Option<u64>) -> Result<Ttl, FieldError> {
+    match hours {
+        Some(hours) => Ttl::from_hours(hours),
+        None => Ok(Ttl::default().min(app.policy().max_ttl)),
+    }
+}
+
+fn command(mut command: Vec<String>, args: Vec<String>) -> Result<Vec<String>, FieldError> {
+    if command.is_empty() && !args.is_empty() {
+        return Err(FieldError::new("args", "needs a command"));
+    }
+    command.extend(args);
+    Ok(command)
+}

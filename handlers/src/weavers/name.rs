@@ -1,0 +1,54 @@
+//! Names are unique for their owner, without a database: look, make, look again.
+
+use cluster::{Guard, Query};
+use weaver::{Admitted, WeaverId};
+use wire::problem::{Code, Problem};
+
+use crate::{ApiError, App};
+
+/// Refuses a name that another weaver of the owner has. A spec without a name costs no call.
+pub(crate) async fn check_free(app: &App, admitted: &Admitted) -> Result<(), ApiError> {
+    match holder(app, admitted).await? {
+        Some(id) => Err(taken(admitted, &format!("{id} has it: delete that first"))),
+        None => Ok(()),
+    }
+}
+
+/// Looks again once the pod is there: of two that were made at once, whoever sees the other gives
+/// way. Both may, but never do both stay.
+pub(crate) async fn check_alone(app: &App, admitted: &Admitted) -> Result<(), ApiError> {
+    match holder(app, admitted).await? {
+        Some(_) => Err(taken(admitted, "somebody took it at the same time: try again")),
+        None => Ok(()),
+    }
+}
+
+/// The same for a weaver of a key, which nobody else deletes when this fails.
+pub(crate) async fn check_alone_or_delete(app: &App, admitted: &Admitted) -> Result<(), ApiError> {
+    let checked = check_alone(app, admitted).await;
+    if checked.is_err() {
+        app.cluster().delete(admitted.id(), &Guard::default()).await?;
+    }
+    checked
+}
+
+async fn holder(app: &App, admitted: &Admitted) -> Result<Option<WeaverId>, ApiError> {
+    let spec = admitted.spec();
+    let Some(name) = &spec.name else { return Ok(None) };
+    let query = Query {
+        org: Some(spec.org.clone()),
+        owner: Some(spec.owner.clone()),
+        name: Some(name.clone()),
+        ..Query::default()
+    };
+    let page = app.cluster().list(&query).await?;
+    let others = page.found.iter().filter(|found| !found.pod.deleting);
+    let ids = others.map(|found| found.weaver.id);
+    Ok(ids.filter(|id| *id != admitted.id()).min())
+}
+
+fn taken(admitted: &Admitted, why: &str) -> ApiError {
+    let name = admitted.spec().name.as_ref().map(ToString::to_string).unwrap_or_default();
+    let problem = Problem::new(Code::Conflict, format!("the name {name} is taken: {why}"));
+    Problem { field: Some("name".to_owned()), ..problem }.into()
+}
