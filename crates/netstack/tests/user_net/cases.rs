@@ -133,10 +133,11 @@ fn much_both_ways_at_once_arrives_whole() {
 
 fn a_reset_of_the_host_reaches_the_pod() {
     let stack = Stack::start(&[]);
-    let (address, server) = serve(|stream| {
+    let (address, server) = serve(|mut stream| {
+        stream.read_exact(&mut [0]).unwrap();
         rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
     });
-    assert_eq!(in_pod(&["read", &address]), "ConnectionReset");
+    assert_eq!(in_pod(&["speak-and-read", &address]), "ConnectionReset");
     server.join().unwrap();
     stack.wait(|counters| counters.tcp_closed == 1);
     stack.stop();

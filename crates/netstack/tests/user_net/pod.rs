@@ -21,7 +21,7 @@ pub(crate) fn play() -> ExitCode {
         ["listen-first", address, text] => listen_first(address, text),
         ["send-much", address] => send_much(address),
         ["receive-much", address] => receive_much(address),
-        ["read", address] => read(address),
+        ["speak-and-read", address] => speak_and_read(address),
         ["reset", address] => reset(address),
         ["idle", address, count] => idle(address, count),
         ["datagram", address, text] => datagram(address, text),
@@ -80,9 +80,11 @@ fn receive_much(address: &str) -> Result<String> {
     drain(&mut connect(address)?)
 }
 
-fn read(address: &str) -> Result<String> {
+fn speak_and_read(address: &str) -> Result<String> {
+    let mut stream = connect(address)?;
+    stream.write_all(b"x")?;
     let mut answer = String::new();
-    connect(address)?.read_to_string(&mut answer)?;
+    stream.read_to_string(&mut answer)?;
     Ok(answer)
 }
 
