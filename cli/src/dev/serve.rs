@@ -1,0 +1,232 @@
+//! The daemon: local cluster, handlers, relay and janitor in one process, on one loopback listener.
+//!
+//! ```text
+//! listener -> handlers::app + relay::app -> cluster (kube client) -> local-cluster -> pods
+//! janitor ----------------------------------^
+//! ```
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use axum::Router;
+use clap::Parser;
+use cluster::{Cluster, Settings};
+use local_cluster::LocalCluster;
+use pod_runtime::{Runtime, RuntimeConfig};
+use service::{Guard, Health, LogArgs, Metrics, Secret, ServeOptions, Shutdown, Task};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::process::Process;
+use super::start::{self, Word};
+use super::state::{self, Running};
+use super::{build, token_file};
+use crate::config::{self, Dirs};
+use crate::failure::{Doing, FAILED, Failure};
+use crate::verbs::dev::describe;
+
+/// The image of a weaver that asks for none: this machine's own programs.
+const HOST_IMAGE: &str = "loom.local/host";
+/// The image that holds `loom-host`: the running binary.
+const TOOLS_IMAGE: &str = "loom.local/tools";
+/// What workers are worth starting for: few, because most of the work is waiting.
+const MAX_WORKERS: usize = 4;
+
+/// The settings of handlers, relay and janitor, from their own variables.
+#[derive(Debug, Parser)]
+struct DevArgs {
+    #[command(flatten)]
+    api: handlers::ApiArgs,
+    #[command(flatten)]
+    cluster: cluster::ClusterArgs,
+    #[command(flatten)]
+    serve: service::ServeArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Serves until SIGTERM or Ctrl+C, and says on standard output what.
+pub(crate) fn foreground(dirs: &Dirs) -> Result<u8, Failure> {
+    start::check(&pod_runtime::probe(&dirs.state))?;
+    let said = |running: &Running| {
+        let text = describe(dirs, running);
+        crate::out::print(&format!("{text}\nserving; try: loom new --local\n"))
+    };
+    run(dirs, said)?;
+    crate::out::print("stopped; weavers live on\n")?;
+    Ok(0)
+}
+
+/// Serves on behalf of a command that waits for one line; standard error is the log.
+pub(crate) fn background(dirs: &Dirs) -> u8 {
+    // The terminal of whoever started it must not end it.
+    let _ = rustix::process::setsid();
+    let result = run(dirs, |running| {
+        say(&Word::Serves(running.clone()))?;
+        rustix::stdio::dup2_stdout(std::io::stderr().as_fd()).doing("cannot leave the pipe")
+    });
+    let Err(failure) = result else { return 0 };
+    eprintln!("loom dev: {failure}");
+    let _ = say(&Word::Failed { what: failure.to_string() });
+    FAILED
+}
+
+fn say(word: &Word) -> Result<(), Failure> {
+    let line = serde_json::to_string(word).doing("cannot write JSON")?;
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).doing("nobody waits any more")
+}
+
+fn run(dirs: &Dirs, ready: impl FnOnce(&Running) -> Result<(), Failure>) -> Result<(), Failure> {
+    let args = DevArgs::try_parse_from(["loom dev"]);
+    let args = args.map_err(|error| Failure::usage(crate::args::one_line(&error)))?;
+    let Some(_lock) = state::lock_daemon(dirs)? else {
+        return Err(Failure::new("another `loom dev` serves this folder already")
+            .next("`loom dev status` shows it, `loom dev stop` stops it"));
+    };
+    args.log.install().doing("cannot log")?;
+    service::install_crypto();
+    service::raise_open_files();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(MAX_WORKERS))
+        .enable_all()
+        .build()
+        .doing("cannot start")?;
+    let result = runtime.block_on(serve(dirs, args, ready));
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(
+    dirs: &Dirs,
+    args: DevArgs,
+    ready: impl FnOnce(&Running) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let shutdown = Shutdown::on_signals().doing("cannot listen for signals")?;
+    let token = shutdown.token();
+    make_token(&token_file(dirs))?;
+    let local = LocalCluster::start(local_cluster::Config {
+        state_dir: dirs.state.clone(),
+        binary: std::env::current_exe().doing("cannot find this program")?,
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    });
+    let local = local.await.map_err(|error| Failure::new(with_causes(&error)))?;
+    let listener = bind(dirs).await?;
+    let url = format!("http://{}", listener.local_addr().doing("cannot listen")?);
+    let cluster = connect(local.kubeconfig_path(), &args, &url).await?;
+    let options = ServeOptions::from(&args.serve);
+    let served = Served::new(dirs, args, cluster, token.clone())?;
+    let running = Running {
+        process: Process::own().ok_or_else(|| Failure::new("/proc cannot be read"))?,
+        build: build::id()?,
+        url,
+        kubeconfig: local.kubeconfig_path().to_owned(),
+    };
+    running.publish(dirs)?;
+    ready(&running)?;
+    service::serve(listener, served.router(), options, token).await;
+    served.end().await;
+    local.stop().await;
+    Ok(())
+}
+
+/// What serves, and what must end before the process does.
+struct Served {
+    app: handlers::App,
+    relay: relay::Relay,
+    _namespace: Task,
+}
+
+impl Served {
+    fn new(
+        dirs: &Dirs,
+        args: DevArgs,
+        cluster: Cluster,
+        shutdown: CancellationToken,
+    ) -> Result<Self, Failure> {
+        let guard = || {
+            let secret = Secret::from_file(&token_file(dirs)).doing("cannot read the token")?;
+            Ok::<_, Failure>(Guard::loopback(secret))
+        };
+        let health = Health::new();
+        let parts = handlers::Parts {
+            cluster: cluster.clone(),
+            guard: guard()?,
+            api: args.api,
+            health: health.clone(),
+            metrics: Metrics::install().doing("cannot count")?,
+            shutdown: shutdown.clone(),
+        };
+        let watch = handlers::watch_namespace(cluster.clone(), health);
+        Ok(Self {
+            app: handlers::App::new(parts),
+            relay: relay::Relay::new(cluster, guard()?, shutdown),
+            _namespace: Task::spawn(watch),
+        })
+    }
+
+    fn router(&self) -> Router {
+        handlers::app(self.app.clone()).merge(relay::app(self.relay.clone()))
+    }
+
+    async fn end(self) {
+        self.app.cleaned().await;
+        self.relay.drained().await;
+    }
+}
+
+async fn connect(kubeconfig: &Path, args: &DevArgs, url: &str) -> Result<Cluster, Failure> {
+    let given = Settings::from(&args.cluster);
+    let settings = Settings {
+        tools_image: given.tools_image.or_else(|| Some(TOOLS_IMAGE.to_owned())),
+        server_url: given.server_url.or_else(|| Some(url.to_owned())),
+        ..given
+    };
+    let connected = Cluster::connect(Some(kubeconfig), settings).await;
+    connected.map_err(|error| Failure::new(with_causes(&error)))
+}
+
+/// Listens where the last daemon did, so that what knows its address stays right; else anywhere.
+async fn bind(dirs: &Dirs) -> Result<TcpListener, Failure> {
+    let last = Running::last(dirs).and_then(|running| Url::parse(&running.url).ok()?.port());
+    for port in last.into_iter().chain([0]) {
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            return Ok(listener);
+        }
+    }
+    Err(Failure::new("no port can be had on 127.0.0.1"))
+}
+
+/// Makes the token of this user's daemon, once.
+fn make_token(path: &Path) -> Result<(), Failure> {
+    if std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0) {
+        return Ok(());
+    }
+    // Two of them: 244 random bits.
+    let [a, b] = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+    config::write_private(path, format!("{}{}\n", a.simple(), b.simple()).as_bytes())
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    std::iter::once(error.to_string())
+        .chain(causes.map(ToString::to_string))
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// Ends all pods of the state folder and removes what they left; the daemon must have ended.
+pub(crate) fn remove_pods(dirs: &Dirs) -> Result<(), Failure> {
+    config::make_private(&dirs.state)?;
+    let binary = std::env::current_exe().doing("cannot find this program")?;
+    let runtime = Runtime::open(RuntimeConfig { state_dir: dirs.state.clone(), binary });
+    let runtime = runtime.doing("cannot look at the pods")?;
+    for id in runtime.list().doing("cannot list the pods")? {
+        runtime.remove(&id).doing(format!("cannot remove the pod {id}"))?;
+    }
+    Ok(())
+}

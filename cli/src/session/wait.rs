@@ -1,0 +1,188 @@
+//! The time between asking for a weaver and its program's first word, and what is shown meanwhile.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use client::{Attach, AttachOptions, Event};
+use indicatif::{ProgressBar, ProgressStyle};
+use weaver::{Phase, WeaverId};
+use wire::api::{Progress, WeaverView};
+use wire::frame::{Frame, Hello};
+
+use super::{End, Signals, tty};
+use crate::failure::Failure;
+use crate::printable::printable;
+use crate::server::Api;
+
+/// Before that nobody sees a spinner, and most starts are over.
+const QUICK: Duration = Duration::from_millis(150);
+/// How long an attach may still bring the exit code after the weaver was seen to fail.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What waiting came to.
+pub(crate) enum Waited {
+    /// The host answers.
+    Attached(Box<Attach>, Hello),
+    /// It was over before that.
+    Ended(End),
+    /// Somebody pressed Ctrl+C.
+    Interrupted,
+}
+
+/// Attaches, which takes until the program runs; shows how that goes on.
+pub(crate) async fn attached(
+    api: &Api,
+    view: &WeaverView,
+    options: &AttachOptions,
+    signals: &mut Signals,
+) -> Result<Waited, Failure> {
+    let id: WeaverId = view.id.parse()?;
+    tokio::select! {
+        biased;
+        waited = attach(api, view, options) => waited,
+        failure = fails(api, &id) => Err(failure),
+        () = signals.stop() => Ok(Waited::Interrupted),
+    }
+}
+
+/// Waits until the weaver is ready; `false` means that somebody pressed Ctrl+C.
+pub(crate) async fn ready(
+    api: &Api,
+    id: &WeaverId,
+    signals: &mut Signals,
+) -> Result<bool, Failure> {
+    tokio::select! {
+        ready = is_ready(api, id) => ready.map(|()| true),
+        () = signals.stop() => Ok(false),
+    }
+}
+
+/// Returns what an attach has from the beginning.
+pub(crate) fn options(from_start: bool) -> AttachOptions {
+    AttachOptions {
+        client: uuid::Uuid::new_v4().simple().to_string(),
+        resume: None,
+        size: tty::is_interactive().then(tty::size).flatten(),
+        from_start,
+    }
+}
+
+async fn attach(api: &Api, view: &WeaverView, options: &AttachOptions) -> Result<Waited, Failure> {
+    let mut attach = api.client.attach(&view.attach_url, options).await?;
+    loop {
+        match attach.next().await? {
+            Event::Frame(Frame::Hello { hello, .. }) => {
+                return Ok(Waited::Attached(Box::new(attach), hello));
+            }
+            Event::Frame(Frame::Exit { code }) => return Ok(Waited::Ended(End::Exit(code))),
+            Event::Frame(Frame::Left { .. }) => return Ok(Waited::Ended(End::Detached)),
+            Event::Frame(Frame::Notice { text }) => eprintln!("loom: {}", printable(&text)),
+            Event::Frame(_) => {}
+            Event::Close(close) => return Ok(Waited::Ended(End::Lost(close.reason))),
+        }
+    }
+}
+
+/// Shows the phases and returns when the weaver has failed for good; else never.
+async fn fails(api: &Api, id: &WeaverId) -> Failure {
+    tokio::time::sleep(QUICK).await;
+    let mut show = Show::new();
+    let Ok(mut events) = api.client.events(id).await else {
+        return std::future::pending().await;
+    };
+    // A broken stream decides nothing: the attach does.
+    while let Ok(Some(event)) = events.next().await {
+        if let Some(failure) = show.event(&event) {
+            tokio::time::sleep(GRACE).await;
+            return failure;
+        }
+    }
+    std::future::pending().await
+}
+
+async fn is_ready(api: &Api, id: &WeaverId) -> Result<(), Failure> {
+    let mut show = Show::new();
+    let mut events = api.client.events(id).await?;
+    while let Some(event) = events.next().await? {
+        if event == Progress::Ready {
+            return Ok(());
+        }
+        if let Some(failure) = show.event(&event) {
+            return Err(failure);
+        }
+    }
+    let view = api.client.get(id).await?;
+    match view.status {
+        Phase::Running | Phase::Succeeded => Ok(()),
+        Phase::Pending | Phase::Failed | Phase::Unknown => Err(why(&view)),
+    }
+}
+
+/// Says why a weaver is not running.
+pub(crate) fn why(view: &WeaverView) -> Failure {
+    let text = view.message.as_deref().or(view.reason.as_deref()).unwrap_or("no reason was given");
+    Failure::new(format!("{} is {}: {text}", view.id, view.status))
+        .next(format!("`loom logs {0}` may say more, `loom rm {0}` removes it", view.id))
+}
+
+/// The spinner; lines for a file where nobody looks at a terminal.
+struct Show {
+    bar: Option<ProgressBar>,
+    said: Option<String>,
+}
+
+impl Show {
+    fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{spinner} {msg}");
+            let bar = ProgressBar::new_spinner().with_message("waiting for a node");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { bar, said: None }
+    }
+
+    /// Shows one event; returns the failure that nothing will follow.
+    fn event(&mut self, event: &Progress) -> Option<Failure> {
+        let text = match event {
+            Progress::Scheduled => "found a node",
+            Progress::Pulling => "pulling the image",
+            Progress::Pulled => "starting",
+            Progress::Started => "waiting for its program",
+            Progress::Ready => "ready",
+            Progress::Deleted => return Some(Failure::new("the weaver was deleted")),
+            Progress::Failed { reason, message, last } => {
+                let text = format!("{reason}: {message}");
+                if *last {
+                    return Some(Failure::new(text).next("`loom logs -` may say more"));
+                }
+                self.trouble(&printable(&text));
+                return None;
+            }
+        };
+        if let Some(bar) = &self.bar {
+            bar.set_message(text);
+        }
+        None
+    }
+
+    fn trouble(&mut self, text: &str) {
+        if self.said.as_deref() == Some(text) {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.set_message(text.to_owned()),
+            None => eprintln!("loom: still waiting: {text}"),
+        }
+        self.said = Some(text.to_owned());
+    }
+}
+
+impl Drop for Show {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

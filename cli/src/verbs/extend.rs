@@ -1,0 +1,38 @@
+//! `loom extend`: a longer or shorter life, counted from the weaver's creation.
+
+use weaver::Ttl;
+
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::printable::printable;
+use crate::{ids, out, server};
+
+/// Set a weaver's lifetime, in hours since it was made
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  loom extend - 8         the last one lives 8 hours from its creation
+  loom extend web 2d      two days, which is the most there is")]
+pub(crate) struct Args {
+    /// Which weaver
+    id: String,
+    /// Whole hours since it was made, 1 to 48; 8, 8h and 2d are understood
+    #[arg(value_name = "TTL")]
+    ttl: Ttl,
+    /// Print JSON, as the API has it
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: Args, global: &Global) -> Result<u8, Failure> {
+    let api = server::connect(global).await?;
+    let id = ids::resolve(&api, &args.id).await?;
+    let view = api.client.extend(&id, args.ttl.hours()).await?;
+    if args.json {
+        out::print_json(&view)?;
+    } else {
+        let (id, end) = (printable(&view.id), view.expires_at);
+        out::print(&format!("{id} ends at {end}, {} after it was made\n", args.ttl))?;
+    }
+    Ok(0)
+}
