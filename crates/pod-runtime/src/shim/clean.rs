@@ -44,19 +44,27 @@ pub(crate) fn kill_shim(shim: &ShimIdentity) {
 
 /// Removes a pod's folder, with the pod's own ids where the caller's do not suffice.
 pub(crate) fn remove_folder(folder: &Folder, shim: Option<&ShimIdentity>) -> io::Result<()> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let error = match fs::remove_dir_all(folder.path()) {
+    // Nothing is known of the pod without its identity, so that is the last to go.
+    let mut result = Ok(());
+    for _ in 0..TRIES {
+        result = remove_files(folder, shim).and_then(|()| fs::remove_dir_all(folder.path()));
+        match &result {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if tries == TRIES => return Err(error),
-            Err(error) => error,
-        };
-        match (error.kind(), shim) {
-            (io::ErrorKind::PermissionDenied, Some(shim)) => remove_inside(folder, shim)?,
-            _ => std::thread::sleep(Duration::from_millis(10)),
+            // Something still writes there.
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
+    }
+    result
+}
+
+fn remove_files(folder: &Folder, shim: Option<&ShimIdentity>) -> io::Result<()> {
+    match (fs::remove_dir_all(folder.files()), shim) {
+        (Err(error), Some(shim)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            remove_inside(folder, shim)
+        }
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        (result, _) => result,
     }
 }
 
@@ -69,7 +77,8 @@ fn remove_inside(folder: &Folder, shim: &ShimIdentity) -> io::Result<()> {
         .stdin(Stdio::null())
         .status()?;
     match status.success() {
-        true => Ok(()),
+        // It is the pod's own and cannot be looked into, but it lies in a folder of ours.
+        true => fs::remove_dir(folder.files()),
         false => Err(io::ErrorKind::PermissionDenied.into()),
     }
 }
@@ -87,23 +96,18 @@ pub(crate) fn main(folder: &Folder) -> ExitCode {
 
 fn clean(folder: &Folder) -> io::Result<()> {
     let shim: ShimIdentity = folder::read_json(&folder.identity())?;
-    let (wait, go) = rustix::pipe::pipe()?;
-    match sys::fork_into(nix::sched::CloneFlags::CLONE_NEWUSER)? {
-        None => {
-            drop(go);
-            let ready = rustix::io::read(&wait, &mut [0_u8; 1]).is_ok_and(|count| count == 1);
-            let done = ready && empty(folder).is_ok();
-            sys::exit_now(i32::from(!done));
-        }
-        Some(pid) => {
-            drop(wait);
-            shim.ids.write(pid.as_raw(), (0, 0))?;
-            rustix::io::write(&go, b"!")?;
-            match nix::sys::wait::waitpid(pid, None)? {
-                nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
-                _ => Err(io::ErrorKind::PermissionDenied.into()),
-            }
-        }
+    let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let Some(pid) = sys::fork_into(nix::sched::CloneFlags::CLONE_NEWUSER)? else {
+        drop(go);
+        let ready = rustix::io::read(&wait, &mut [0_u8; 1]).is_ok_and(|count| count == 1);
+        let done = ready && empty(folder).is_ok();
+        sys::exit_now(i32::from(!done));
+    };
+    shim.ids.write(pid.as_raw(), (0, 0))?;
+    rustix::io::write(&go, b"!")?;
+    match nix::sys::wait::waitpid(pid, None)? {
+        nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
+        _ => Err(io::ErrorKind::PermissionDenied.into()),
     }
 }
 
