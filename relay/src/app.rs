@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::problem::Code;
 
-use crate::attach;
 use crate::doors::{self, Doors};
 use crate::links::{Links, Serve};
 use crate::problem::Refusal;
+use crate::{attach, exec};
 
 /// Most streams at once, unless somebody says otherwise.
 pub const MAX_VIEWERS: usize = 4096;
@@ -85,5 +85,8 @@ impl Drop for Place {
 
 /// Returns the relay's routes; health and metrics are their program's.
 pub fn app(relay: Relay) -> Router {
-    Router::new().route("/api/weavers/{id}/attach", get(attach::attach)).with_state(relay)
+    Router::new()
+        .route("/api/weavers/{id}/attach", get(attach::attach))
+        .route("/api/weavers/{id}/exec", get(exec::exec))
+        .with_state(relay)
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
+use fastwebsockets::upgrade::UpgradeFut;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use weaver::WeaverId;
@@ -10,6 +11,8 @@ use wire::link::{Open, Resume};
 use wire::problem::Code;
 
 use crate::app::Relay;
+use crate::close::End;
+use crate::link::Seat;
 use crate::problem::Refusal;
 use crate::viewer::{self, Protocol};
 
@@ -41,28 +44,45 @@ pub(crate) async fn attach(
     let protocol = protocol(request.headers());
     let (mut response, upgraded) = upgrade(&mut request)?;
     (relay.doors.find)(id).await?;
-    let place = relay.place()?;
+    let links = relay.links.clone();
+    let seat = async move { links.join(id, open).await };
+    relay.serve(id, protocol, upgraded, seat)?;
     if protocol == Protocol::V2 {
-        let name = HeaderValue::from_static(SUBPROTOCOL);
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+        agree(&mut response);
     }
-    let (links, drain) = (relay.links.clone(), relay.drain.clone());
-    relay.tasks.spawn(async move {
-        let Ok(stream) = upgraded.await else { return };
-        let seat = async move { links.join(id, open).await };
-        let close = viewer::run(stream.into_inner(), protocol, seat, drain).await;
-        let code = close.as_ref().map_or(0, |close| close.code);
-        metrics::counter!("loom_relay_closes_total", "code" => code.to_string()).increment(1);
-        tracing::info!(weaver = %id, code, "viewer left");
-        drop(place);
-    });
     Ok(response)
 }
 
+impl Relay {
+    /// Serves a viewer as soon as its connection is upgraded.
+    pub(crate) fn serve(
+        &self,
+        id: WeaverId,
+        protocol: Protocol,
+        upgraded: UpgradeFut,
+        seat: impl Future<Output = Result<Seat, End>> + Send + 'static,
+    ) -> Result<(), Refusal> {
+        let (place, drain) = (self.place()?, self.drain.clone());
+        self.tasks.spawn(async move {
+            let Ok(stream) = upgraded.await else { return };
+            let close = viewer::run(stream.into_inner(), protocol, seat, drain).await;
+            let code = close.as_ref().map_or(0, |close| close.code);
+            metrics::counter!("loom_relay_closes_total", "code" => code.to_string()).increment(1);
+            tracing::info!(weaver = %id, code, "viewer left");
+            drop(place);
+        });
+        Ok(())
+    }
+}
+
+/// Says that v2 is spoken.
+pub(crate) fn agree(response: &mut Response) {
+    let name = HeaderValue::from_static(SUBPROTOCOL);
+    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+}
+
 /// Checks the handshake (RFC 6455, 4.2.1) and prepares its answer.
-pub(crate) fn upgrade(
-    request: &mut Request,
-) -> Result<(Response, fastwebsockets::upgrade::UpgradeFut), Refusal> {
+pub(crate) fn upgrade(request: &mut Request) -> Result<(Response, UpgradeFut), Refusal> {
     let wrong = |what: &str| Refusal::new(Code::Invalid, what);
     if !fastwebsockets::upgrade::is_upgrade_request(request) {
         return Err(wrong("a WebSocket is expected here"));

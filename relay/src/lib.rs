@@ -1,4 +1,4 @@
-//! The streams that stay: attached terminals.
+//! The streams that stay: attached terminals, and programs that run beside them.
 //!
 //! It carries bytes between viewers and the host in a weaver, and keeps nothing: the session, its
 //! screen and its input belong to the host. It does not know what a terminal is, and it answers no
@@ -9,6 +9,7 @@
 //! viewer -- WebSocket --> attach ----------------> viewer --+
 //!                                                           +--> link -- exec --> loom-host connect
 //!                       links: one link per weaver ---------+
+//! viewer -- WebSocket --> exec (guard, run) ------> viewer ------> one exec of its own
 //! ```
 
 mod app;
@@ -16,6 +17,7 @@ mod args;
 mod attach;
 mod close;
 mod doors;
+mod exec;
 mod hub;
 mod limits;
 mod link;

@@ -69,23 +69,44 @@ impl Mouth {
 impl Ears {
     /// Makes ears that hear these frames and then an end, without a host.
     pub(crate) fn of(frames: Vec<Frame>, last: End) -> Self {
-        let (filler, queue) = queue();
+        let (Seat { ears, .. }, far) = seat();
         for frame in frames {
-            if !filler.push(frame) {
+            if !far.frames.push(frame) {
                 break;
             }
         }
-        let (sender, end) = oneshot::channel();
         // The receiver is in our hands.
-        let _ = sender.send(last);
-        let (here, _) = oneshot::channel();
-        Self { frames: queue, end, _here: here }
+        let _ = far.end.send(last);
+        ears
     }
 
     /// Returns why no more frames come.
     pub(crate) async fn end(&mut self) -> End {
         (&mut self.end).await.unwrap_or(End::Broken)
     }
+}
+
+/// The other side of a seat.
+#[derive(Debug)]
+pub(crate) struct Far {
+    /// What the viewer says.
+    pub(crate) said: mpsc::Receiver<Record>,
+    /// What the viewer hears.
+    pub(crate) frames: Filler,
+    /// Why it hears no more.
+    pub(crate) end: oneshot::Sender<End>,
+    /// Is ready as soon as the viewer has left.
+    pub(crate) left: oneshot::Receiver<()>,
+}
+
+/// Makes a seat that somebody else than a host sits opposite of.
+pub(crate) fn seat() -> (Seat, Far) {
+    let (to_host, said) = mpsc::channel(RECORDS);
+    let ((filler, queue), (ended, end)) = (queue(), oneshot::channel());
+    let (here, left) = oneshot::channel();
+    let ears = Ears { frames: queue, end, _here: here };
+    let far = Far { said, frames: filler, end: ended, left };
+    (Seat { mouth: Mouth { viewer: 0, to_host }, ears }, far)
 }
 
 /// Why a link is over.

@@ -9,7 +9,7 @@ use fastwebsockets::{
 };
 use reqwest::Upgraded;
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use wire::frame::Frame;
 
@@ -23,9 +23,16 @@ const FRAMES: usize = 64;
 /// Most bytes of a message that the server sends.
 const MAX_MESSAGE: usize = 1024 * 1024;
 
+/// Input that may be on its way to the program; the host takes no more than four times as much.
+const WINDOW: u64 = 256 * 1024;
+
 /// Sends frames of one attached terminal.
 #[derive(Debug, Clone)]
-pub struct FrameSender(mpsc::Sender<Out>);
+pub struct FrameSender {
+    out: mpsc::Sender<Out>,
+    /// The input that has reached the program.
+    acked: watch::Receiver<u64>,
+}
 
 #[derive(Debug)]
 enum Out {
@@ -34,12 +41,19 @@ enum Out {
 }
 
 impl FrameSender {
-    /// Sends a frame; waits while the connection is full.
+    /// Sends a frame; waits while the connection is full, and input waits while the program has
+    /// not read what came before. Events have to be read meanwhile.
     ///
     /// # Errors
     /// The connection is gone; [`super::Attach::next`] says why.
     pub async fn send(&self, frame: Frame) -> Result<(), Error> {
-        self.0.send(Out::Frame(frame)).await.map_err(|_| Error::Broken(None))
+        if let Frame::Input { offset, data } = &frame {
+            let end = offset.saturating_add(data.len() as u64);
+            let room = |acked: &u64| acked.saturating_add(WINDOW) >= end || acked >= offset;
+            let mut acked = self.acked.clone();
+            acked.wait_for(room).await.map_err(|_| Error::Broken(None))?;
+        }
+        self.out.send(Out::Frame(frame)).await.map_err(|_| Error::Broken(None))
     }
 
     /// Closes the connection after what was sent before; the server's answer ends the events.
@@ -48,7 +62,7 @@ impl FrameSender {
     /// The connection is gone already.
     pub async fn close(&self) -> Result<(), Error> {
         let code = Bytes::copy_from_slice(&1000_u16.to_be_bytes());
-        self.0.send(Out::Control(OpCode::Close, code)).await.map_err(|_| Error::Broken(None))
+        self.out.send(Out::Control(OpCode::Close, code)).await.map_err(|_| Error::Broken(None))
     }
 }
 
@@ -61,10 +75,11 @@ pub(super) fn start(
     let mut socket = WebSocket::after_handshake(stream, Role::Client);
     socket.set_max_message_size(MAX_MESSAGE);
     let (read, write) = socket.split(tokio::io::split);
-    let (to_writer, from_all) = mpsc::channel(FRAMES);
+    let (out, from_all) = mpsc::channel(FRAMES);
+    let (reached, acked) = watch::channel(0);
     tasks.spawn(write_all(write, from_all));
-    tasks.spawn(read_all(FragmentCollectorRead::new(read), to_writer.clone(), events));
-    FrameSender(to_writer)
+    tasks.spawn(read_all(FragmentCollectorRead::new(read), out.clone(), events, reached));
+    FrameSender { out, acked }
 }
 
 async fn write_all(mut socket: WebSocketWrite<WriteHalf<Upgraded>>, mut from: mpsc::Receiver<Out>) {
@@ -86,6 +101,7 @@ async fn read_all(
     mut socket: FragmentCollectorRead<ReadHalf<Upgraded>>,
     to_writer: mpsc::Sender<Out>,
     events: mpsc::Sender<Result<Event, Error>>,
+    reached: watch::Sender<u64>,
 ) {
     loop {
         let read = tokio::time::timeout(SILENCE, read_one(&mut socket, &to_writer)).await;
@@ -95,6 +111,11 @@ async fn read_all(
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::broken("nothing was heard of the server for a minute")),
         };
+        match &event {
+            Ok(Event::Frame(Frame::Hello { hello, .. })) => drop(reached.send_replace(hello.input)),
+            Ok(Event::Frame(Frame::InputAck { offset })) => drop(reached.send_replace(*offset)),
+            _ => {}
+        }
         let last = !matches!(event, Ok(Event::Frame(_)));
         if events.send(event).await.is_err() || last {
             return;
