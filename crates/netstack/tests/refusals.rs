@@ -8,9 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use netstack::{Config, Counters, Error, GATEWAY, POD_IP, Reading};
 use proptest::prelude::*;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -31,6 +33,8 @@ impl Stack {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .unwrap();
+        // An answer that never comes is a failure, not a hang.
+        set_socket_timeout(&ours, Timeout::Recv, Some(Duration::from_secs(60))).unwrap();
         let mut config = Config::new(theirs);
         config.resolvers.clear();
         let counters = Arc::clone(&config.counters);
