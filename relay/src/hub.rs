@@ -58,6 +58,8 @@ async fn carry(mut exec: Exec, watch: &mut Watch, joins: &mut mpsc::Receiver<Joi
     };
     let end = match over {
         Over::Idle => return,
+        // After its last word a host ends: everybody has been told.
+        Over::Broken(None) if pump.is_empty() => return,
         Over::Told(end) => end,
         Over::Broken(error) => {
             let status = tokio::time::timeout(WHY, status).await;

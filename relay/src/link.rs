@@ -18,6 +18,8 @@ use crate::queue::{Filler, Queue, queue};
 
 /// Records that wait for the host before a viewer waits.
 const RECORDS: usize = 64;
+/// Most viewers of one weaver and relay: a host takes 1,024 on a stream and ends it for one more.
+const VIEWERS: usize = 1000;
 /// Bytes that are read or written at once.
 const CHUNK: usize = 64 * 1024;
 
@@ -200,6 +202,11 @@ impl<R: AsyncRead + Unpin> Pump<R> {
         }
     }
 
+    /// Tells whether nobody is seated.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.viewers.is_empty()
+    }
+
     /// Tells every viewer that it is over, and why.
     pub(crate) fn end(self, end: &End) {
         for viewer in self.viewers.into_values() {
@@ -210,6 +217,11 @@ impl<R: AsyncRead + Unpin> Pump<R> {
 
     /// Seats a viewer: its escort opens it at the host, waits until it leaves, and closes it there.
     fn seat(&mut self, join: Join) {
+        if self.escorts.len() >= VIEWERS {
+            // A viewer that has left needs no answer.
+            let _ = join.seat.send(Err(End::Unavailable("too many viewers".to_owned())));
+            return;
+        }
         let viewer = self.next;
         self.next = self.next.wrapping_add(1);
         let (filler, frames) = queue();

@@ -57,13 +57,17 @@ impl V1 {
 pub(super) fn last(frame: &Frame) -> Option<Close> {
     match frame {
         Frame::Exit { code } => Some(End::Exited(*code).into()),
-        Frame::Left { why } => Some(Close::new(close::NORMAL, reason(why))),
+        Frame::Left { why } => Some(Close::new(close::NORMAL, left(why))),
         _ => None,
     }
 }
 
-fn reason(why: &str) -> &str {
-    if why.is_empty() { "detached" } else { why }
+/// Says `detached` as the documents do, and why if it was nobody's wish.
+fn left(why: &str) -> String {
+    match why {
+        "" | "detached" | "exit" => "detached".to_owned(),
+        other => format!("detached: {other}"),
+    }
 }
 
 /// Puts a line of ours between the program's.
@@ -92,7 +96,11 @@ mod tests {
     fn ends_are_told_as_the_documents_tell_them() {
         let mut v1 = V1::default();
         assert_eq!(v1.frame(&Frame::Exit { code: 7 }).close, Some(Close::new(1000, "exit 7")));
-        let left = Frame::Left { why: "detached".into() };
-        assert_eq!(v1.frame(&left).close, Some(Close::new(1000, "detached")));
+        for (why, reason) in
+            [("detached", "detached"), ("exit", "detached"), ("overrun", "detached: overrun")]
+        {
+            let left = Frame::Left { why: why.into() };
+            assert_eq!(v1.frame(&left).close, Some(Close::new(1000, reason)));
+        }
     }
 }
