@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let called = args.first().map(Path::new).and_then(Path::file_name);
     // Both doors are taken before any thread starts: a shim forks, and the host is process 1.
     if called == Some(OsStr::new("loom-host")) {
-        return host::main_from_args(args);
+        return host::main_from_args(args.into_iter());
     }
     if args.get(1).is_some_and(|verb| verb == "pod-shim") {
         return pod_runtime::shim_main(args.into_iter().skip(2));

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use axum::Router;
 use clap::Parser;
-use cluster::{Cluster, Settings};
+use cluster::{Cluster, Settings, ToolsMount};
 use local_cluster::LocalCluster;
 use pod_runtime::{Runtime, RuntimeConfig};
 use service::{Guard, Health, LogArgs, Metrics, Secret, ServeOptions, Shutdown, Task};
@@ -82,7 +82,10 @@ fn say(word: &Word) -> Result<(), Failure> {
 
 fn run(dirs: &Dirs, ready: impl FnOnce(&Running) -> Result<(), Failure>) -> Result<(), Failure> {
     let args = DevArgs::try_parse_from(["loom dev"]);
-    let args = args.map_err(|error| Failure::usage(crate::args::one_line(&error)))?;
+    let mut args = args.map_err(|error| Failure::usage(crate::args::one_line(&error)))?;
+    if std::env::var_os("LOOM_SERVER_WEAVER_IMAGE").is_none() {
+        args.api.weaver_image = HOST_IMAGE.parse()?;
+    }
     let Some(_lock) = state::lock_daemon(dirs)? else {
         return Err(Failure::new("another `loom dev` serves this folder already")
             .next("`loom dev status` shows it, `loom dev stop` stops it"));
@@ -183,11 +186,20 @@ async fn connect(kubeconfig: &Path, args: &DevArgs, url: &str) -> Result<Cluster
     let given = Settings::from(&args.cluster);
     let settings = Settings {
         tools_image: given.tools_image.or_else(|| Some(TOOLS_IMAGE.to_owned())),
+        // It is known here, so that nobody has to find out.
+        tools_mount: match given.tools_mount {
+            ToolsMount::Auto => ToolsMount::Image,
+            asked => asked,
+        },
         server_url: given.server_url.or_else(|| Some(url.to_owned())),
         ..given
     };
-    let connected = Cluster::connect(Some(kubeconfig), settings).await;
-    connected.map_err(|error| Failure::new(with_causes(&error)))
+    let connect = async {
+        let cluster = Cluster::connect(Some(kubeconfig), settings).await?;
+        cluster.ensure_namespace().await?;
+        Ok(cluster)
+    };
+    connect.await.map_err(|error: cluster::Error| Failure::new(with_causes(&error)))
 }
 
 /// Listens where the last daemon did, so that what knows its address stays right; else anywhere.

@@ -121,12 +121,9 @@ impl Session {
                 self.say(&crate::printable::printable(&text));
                 None
             }
-            Frame::Hello { hello, .. } => {
-                self.begin.input = hello.input;
-                None
-            }
-            // Ours, or of no use without reconnecting.
-            Frame::InputAck { .. }
+            // Ours, known already, or of no use without reconnecting.
+            Frame::Hello { .. }
+            | Frame::InputAck { .. }
             | Frame::Size(_)
             | Frame::Input { .. }
             | Frame::Resize(_)

@@ -95,6 +95,22 @@ impl Cluster {
         Err(Error::Namespace { namespace: namespace.clone(), why: ENDING_NAMESPACE })
     }
 
+    /// Makes the namespace if it is missing. Servers do not: only who owns the whole cluster does.
+    ///
+    /// # Errors
+    /// When the cluster does not answer or forbids it.
+    pub async fn ensure_namespace(&self) -> Result<()> {
+        let name = self.settings().namespace.clone();
+        let api = Api::<Namespace>::all(self.client().clone());
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.clone());
+        let call = self.call("create", "namespaces", Some(name));
+        match self.within(call, api.create(&PostParams::default(), &namespace)).await {
+            Ok(_) | Err(Error::AlreadyExists { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes the pod of an admitted weaver: one call, after the first also when
     /// [`ToolsMount::Auto`] is set.
     ///
