@@ -72,6 +72,10 @@ fn too_large() -> ApiError {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Derived code also takes the fields of a struct from an array, in their order.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(Problem::new(Code::Invalid, "the body must be a JSON object"));
+    }
     let mut from = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut from).map_err(|error| {
         let path = error.path().to_string();

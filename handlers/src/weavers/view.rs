@@ -137,7 +137,41 @@ mod tests {
 
     #[test]
     fn the_whole_answer() {
-        insta::assert_snapshot!(serde_json::to_string_pretty(&sample()).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&sample()).unwrap(), @r#"
+        {
+          "age_hours": 2.3,
+          "args": [],
+          "attach_url": "wss://loom.example/api/weavers/W-018e2b3c-4d5e-7f8a-9b0c-1d2e3f4a5b6c/attach",
+          "branch": "main",
+          "command": [],
+          "created_at": "2025-03-03T10:00:00Z",
+          "exit_code": null,
+          "expires_at": "2025-03-03T14:00:00Z",
+          "id": "W-018e2b3c-4d5e-7f8a-9b0c-1d2e3f4a5b6c",
+          "image": "ghcr.io/ghuntley/loom/weaver:latest",
+          "lifetime_hours": 4,
+          "message": null,
+          "name": null,
+          "org_id": "O-123",
+          "owner": "U-ada",
+          "owner_name": "ada",
+          "pod_ip": "10.244.1.5",
+          "pod_name": "weaver-018e2b3c-4d5e-7f8a-9b0c-1d2e3f4a5b6c",
+          "pod_phase": "Running",
+          "reason": null,
+          "remaining_hours": 1.7,
+          "repo": "https://github.com/user/project",
+          "resources": {
+            "cpu_millicores": 2000,
+            "memory_mb": 2048
+          },
+          "status": "Running",
+          "tags": {},
+          "tty": true,
+          "warnings": [],
+          "workdir": null
+        }
+        "#);
     }
 
     #[test]
