@@ -119,14 +119,23 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
 }
 
 /// Returns when a process was started, in clock ticks since boot; `None` when there is none.
+/// One that has ended and was not waited for yet still counts.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    stat(pid).map(|(_, start_time)| start_time)
+}
+
+/// Whether this very process lives, and not another with its pid.
+pub(crate) fn is_alive(pid: i32, started: u64) -> bool {
+    stat(pid).is_some_and(|(state, start_time)| start_time == started && !"ZX".contains(state))
+}
+
+/// Returns state and start time, see proc_pid_stat(5).
+fn stat(pid: i32) -> Option<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field may hold anything, even parentheses; state is the third, this the 22nd.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    match fields.next()? {
-        "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
-    }
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 /// Returns what tells one start of the machine from another.

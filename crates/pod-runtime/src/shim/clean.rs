@@ -18,7 +18,7 @@ const TRIES: u32 = 50;
 impl ShimIdentity {
     /// Whether this very process lives, and not another with its pid.
     pub(crate) fn is_alive(&self) -> bool {
-        self.boot_id == folder::boot_id() && folder::start_time(self.pid) == Some(self.start_time)
+        self.boot_id == folder::boot_id() && folder::is_alive(self.pid, self.start_time)
     }
 }
 

@@ -87,13 +87,15 @@ fn begin(link: &UnixStream, binary: &Path, network: bool) -> Result<Setup, Failu
     detach_stdio().step("opening /dev/null")?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).step("separating mounts from the host's")?;
-    let binary = openat(CWD, binary, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .step("opening the runtime's own binary")?;
     tun::loopback().step("taking the loopback device up")?;
     born(link, network)?;
     let Ok(Some((Order::Setup(setup), _))) = message::recv(link) else {
         sys::exit_now(0);
     };
+    // Only now, with ids mapped and not yet ours, may we pass through both the pod's folder, which
+    // belongs to the pod, and those above it, which belong to the caller.
+    let binary = openat(CWD, binary, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .step("opening the runtime's own binary")?;
     take_ids(&setup)?;
     rustix::system::sethostname(setup.hostname.as_bytes()).step("setting the host name")?;
     tun::open_low_ports();

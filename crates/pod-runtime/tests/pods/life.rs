@@ -1,0 +1,171 @@
+//! From start to end: exit codes, order, probes, grace, deadline.
+
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use pod_runtime::spec::{ContainerState, ExecProbe, Volume};
+
+use super::fixture::{Bench, code, container, end_of, eventually, mount, pod, reason, sh, until};
+use super::{Needs, Test};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("output_and_exit_code_arrive", Needs::Nothing, output_and_exit_code_arrive),
+    ("a_missing_program_is_a_start_error", Needs::Nothing, a_missing_program_is_a_start_error),
+    ("init_containers_run_in_order", Needs::Nothing, init_containers_run_in_order),
+    ("a_failed_init_container_ends_the_pod", Needs::Nothing, a_failed_init_container_ends_the_pod),
+    ("a_startup_probe_decides_when_started", Needs::Nothing, a_startup_probe_decides),
+    ("a_startup_probe_that_never_succeeds_kills", Needs::Nothing, a_startup_probe_kills),
+    ("stop_asks_first", Needs::Nothing, stop_asks_first),
+    ("stop_kills_what_does_not_listen", Needs::Nothing, stop_kills_what_does_not_listen),
+    ("the_deadline_ends_a_pod", Needs::Nothing, the_deadline_ends_a_pod),
+    ("too_much_memory_is_oom_killed", Needs::Cgroups, too_much_memory_is_oom_killed),
+    ("a_fork_bomb_stays_within_its_pod", Needs::Cgroups, a_fork_bomb_stays_within_its_pod),
+];
+
+fn output_and_exit_code_arrive() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let spec = pod(sh("echo out; sleep 0.2; echo err >&2; printf part; exit 7"));
+    let status = bench.finish(&spec);
+    assert_eq!(code(&status), 7);
+    assert_eq!(reason(&status.containers[0].state), "Error 7");
+    let log = bench.log(&spec.id, "main");
+    let shapes: Vec<String> = log
+        .lines()
+        .map(|line| {
+            let (time, rest) = line.split_once(' ').unwrap();
+            assert!(time.len() == 30 && time.ends_with('Z'), "{time}");
+            rest.to_owned()
+        })
+        .collect();
+    assert!(shapes.contains(&"stdout F out".to_owned()), "{log}");
+    assert!(shapes.contains(&"stderr F err".to_owned()), "{log}");
+    assert!(shapes.contains(&"stdout P part".to_owned()), "{log}");
+    Ok(())
+}
+
+fn a_missing_program_is_a_start_error() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let status = bench.finish(&pod(container("main", &["no-such-program"])));
+    let ContainerState::Terminated { exit_code, reason, message, .. } = &status.containers[0].state
+    else {
+        panic!("{status:?}")
+    };
+    assert_eq!((*exit_code, reason.as_str()), (128, "StartError"));
+    assert_eq!(message, r#"exec: "no-such-program": executable file not found in $PATH"#);
+    Ok(())
+}
+
+fn init_containers_run_in_order() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let shared = |name: &str, script: &str| {
+        let mut container = container(name, &["/bin/sh", "-c", script]);
+        container.mounts.push(mount("shared", "/shared"));
+        container
+    };
+    let mut spec = pod(shared("main", "cat /shared/list; ls -d /shared"));
+    spec.init_containers =
+        vec![shared("one", "echo 1 >>/shared/list"), shared("two", "echo 2 >>/shared/list")];
+    spec.volumes.insert("shared".into(), Volume::EmptyDir { memory: false, size_limit: None });
+    let status = bench.finish(&spec);
+    assert_eq!(bench.output(&spec.id, "main"), "1\n2\n/shared");
+    assert!(status.init_containers.iter().all(|init| reason(&init.state) == "Completed 0"));
+    Ok(())
+}
+
+fn a_failed_init_container_ends_the_pod() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut spec = pod(sh("echo never"));
+    spec.init_containers = vec![container("bad", &["/bin/sh", "-c", "exit 3"])];
+    let status = bench.finish(&spec);
+    assert_eq!(reason(&status.init_containers[0].state), "Error 3");
+    assert_eq!(reason(&status.containers[0].state), "Waiting PodInitializing");
+    assert_eq!(bench.output(&spec.id, "main"), "");
+    Ok(())
+}
+
+fn probe(script: &str, period_seconds: u64, failure_threshold: u32) -> ExecProbe {
+    let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    let (initial_delay_seconds, timeout_seconds) = (0, 5);
+    ExecProbe { argv, initial_delay_seconds, period_seconds, timeout_seconds, failure_threshold }
+}
+
+fn a_startup_probe_decides() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = sh("while ! [ -e /tmp/go ]; do sleep 0.01; done; touch /tmp/up; exec sleep 999");
+    main.startup_probe = Some(probe("test -e /tmp/up", 1, 100));
+    let pod = bench.start(&pod(main));
+    let running = until(&pod, |status| reason(&status.containers[0].state) == "Running");
+    assert!(!running.containers[0].started);
+    let touch = pod.exec(&super::fixture::exec(&["touch", "/tmp/go"])).unwrap();
+    assert_eq!(touch.wait().unwrap(), 0);
+    until(&pod, |status| status.containers[0].started);
+    Ok(())
+}
+
+fn a_startup_probe_kills() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = sh("exec sleep 999");
+    main.startup_probe = Some(probe("exit 1", 1, 2));
+    let mut spec = pod(main);
+    spec.grace_seconds = 0;
+    let status = bench.finish(&spec);
+    let ContainerState::Terminated { exit_code, message, .. } = &status.containers[0].state else {
+        panic!("{status:?}")
+    };
+    assert_eq!((*exit_code, message.as_str()), (137, "Startup probe failed 2 times"));
+    Ok(())
+}
+
+fn stop_asks_first() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let spec = pod(sh("trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done"));
+    let pod = bench.start(&spec);
+    eventually("the trap is set", || bench.output(&spec.id, "main") == "up");
+    pod.stop(Duration::from_secs(60)).unwrap();
+    assert_eq!(code(&end_of(&pod)), 3);
+    Ok(())
+}
+
+fn stop_kills_what_does_not_listen() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let spec = pod(sh("trap '' TERM; echo up; while :; do sleep 0.01; done"));
+    let pod = bench.start(&spec);
+    eventually("the trap is set", || bench.output(&spec.id, "main") == "up");
+    pod.stop(Duration::from_secs(3600)).unwrap();
+    pod.stop(Duration::from_millis(1)).unwrap();
+    assert_eq!(code(&end_of(&pod)), 137);
+    Ok(())
+}
+
+fn the_deadline_ends_a_pod() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut spec = pod(sh("exec sleep 999"));
+    (spec.active_deadline_seconds, spec.grace_seconds) = (Some(1), 0);
+    let status = bench.finish(&spec);
+    assert_eq!(status.reason.as_ref().map(|(word, _)| word.as_str()), Some("DeadlineExceeded"));
+    assert_eq!(code(&status), 137);
+    Ok(())
+}
+
+fn too_much_memory_is_oom_killed() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = super::fixture::inside(&["allocate", "256"]);
+    main.limits.memory_bytes = Some(64 << 20);
+    let status = bench.finish(&pod(main));
+    assert_eq!(status.limits_not_enforced, None);
+    assert_eq!(reason(&status.containers[0].state), "OOMKilled 137");
+    Ok(())
+}
+
+fn a_fork_bomb_stays_within_its_pod() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let said = bench.inside(&["fork"]);
+    let count: usize = said
+        .trim_start_matches("0: ")
+        .lines()
+        .next()
+        .and_then(|count| count.parse().ok())
+        .ok_or_else(|| Failed::from(said.clone()))?;
+    assert!(count > 1000 && count <= 4096, "{count}");
+    Ok(())
+}

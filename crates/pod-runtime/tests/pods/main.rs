@@ -1,0 +1,56 @@
+//! Real pods on this machine, as whoever runs the tests: root or an ordinary user.
+//!
+//! This binary is also the pods' shim (`pod-shim`) and, inside them, the hostile program
+//! (`inside`). What this machine does not allow is ignored, with the reason.
+
+mod abuse;
+mod fixture;
+mod inside;
+mod lasting;
+mod life;
+mod programs;
+mod volumes;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What a test needs beyond namespaces.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Cgroups,
+    Tun,
+}
+
+type Test = (&'static str, Needs, fn() -> Result<(), Failed>);
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1).peekable();
+    if args.next_if(|arg| arg == "pod-shim").is_some() {
+        return pod_runtime::shim_main(args);
+    }
+    if args.next_if(|arg| arg == "inside").is_some() {
+        return inside::main(args);
+    }
+    let checks = pod_runtime::probe(&std::env::temp_dir());
+    let missing = |name: &str| {
+        let check = checks.iter().find(|check| check.name == name);
+        check.filter(|check| !check.ok).map(|check| check.detail.clone())
+    };
+    let fatal = checks.iter().find(|check| check.fatal && !check.ok);
+    let trial = |(name, needs, run): &Test| {
+        let reason = fatal.map(|check| check.detail.clone()).or_else(|| match needs {
+            Needs::Nothing => None,
+            Needs::Cgroups => missing("cgroups"),
+            Needs::Tun => missing("tun"),
+        });
+        if let Some(reason) = &reason {
+            println!("{name} is ignored: {reason}");
+        }
+        Trial::test(*name, *run).with_ignored_flag(reason.is_some())
+    };
+    let tests = [life::TESTS, programs::TESTS, volumes::TESTS, lasting::TESTS, abuse::TESTS];
+    let trials = tests.concat().iter().map(trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

@@ -1,0 +1,122 @@
+//! Volumes: shared, limited, read-only, and never a way out.
+
+use std::collections::BTreeMap;
+
+use libtest_mimic::Failed;
+use pod_runtime::spec::{FileContent, Mount, Volume};
+
+use super::fixture::{Bench, code, container, mount, pod, reason, sh};
+use super::{Needs, Test};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("memory_volumes_are_limited", Needs::Nothing, memory_volumes_are_limited),
+    ("files_have_content_and_mode", Needs::Nothing, files_have_content_and_mode),
+    ("tools_are_the_running_binary", Needs::Nothing, tools_are_the_running_binary),
+    ("read_only_mounts_refuse_writes", Needs::Nothing, read_only_mounts_refuse_writes),
+    ("a_sub_path_is_made_and_shared", Needs::Nothing, a_sub_path_is_made_and_shared),
+    ("a_sub_path_cannot_leave_its_volume", Needs::Nothing, a_sub_path_cannot_leave_its_volume),
+    ("a_mount_path_cannot_leave_the_root", Needs::Nothing, a_mount_path_cannot_leave_the_root),
+];
+
+const DISK: Volume = Volume::EmptyDir { memory: false, size_limit: None };
+
+fn memory_volumes_are_limited() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = sh("stat -f -c %T /mem; head -c 2M /dev/zero >/mem/x; stat -c %s /mem/x");
+    main.mounts.push(mount("mem", "/mem"));
+    let mut spec = pod(main);
+    let volume = Volume::EmptyDir { memory: true, size_limit: Some(1 << 20) };
+    spec.volumes.insert("mem".into(), volume);
+    bench.finish(&spec);
+    let output = bench.output(&spec.id, "main");
+    assert!(output.starts_with("tmpfs\n") && output.ends_with("\n1048576"), "{output}");
+    Ok(())
+}
+
+fn files_have_content_and_mode() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = sh("cat /conf/a /conf/sub/b; stat -c %a /conf/a; echo x >>/conf/a || echo no");
+    main.mounts.push(mount("conf", "/conf"));
+    let mut spec = pod(main);
+    let file = |text: &str, mode| FileContent { data: text.as_bytes().to_vec(), mode };
+    let files = BTreeMap::from([
+        ("a".to_owned(), file("one\n", 0o444)),
+        ("sub/b".to_owned(), file("two\n", 0o644)),
+    ]);
+    spec.volumes.insert("conf".into(), Volume::Files(files));
+    bench.finish(&spec);
+    let output = bench.output(&spec.id, "main");
+    assert!(output.starts_with("one\ntwo\n444\n") && output.ends_with("no"), "{output}");
+    Ok(())
+}
+
+fn tools_are_the_running_binary() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let (code, output) =
+        bench.script("cd /run/loom/tools; ls; [ -x loom-host ]; echo x >loom-host");
+    assert_ne!(code, 0);
+    assert!(output.starts_with("loom-host\n"), "{output}");
+    Ok(())
+}
+
+fn read_only_mounts_refuse_writes() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = sh("touch /data/x");
+    main.mounts.push(Mount { read_only: true, ..mount("data", "/data") });
+    let mut spec = pod(main);
+    spec.volumes.insert("data".into(), DISK);
+    assert_ne!(code(&bench.finish(&spec)), 0);
+    assert!(
+        bench.output(&spec.id, "main").contains("Read-only"),
+        "{:?}",
+        bench.log(&spec.id, "main")
+    );
+    Ok(())
+}
+
+fn a_sub_path_is_made_and_shared() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut first = container("first", &["/bin/sh", "-c", "echo deep >/d/file"]);
+    first.mounts.push(Mount { sub_path: Some("a/b".to_owned()), ..mount("data", "/d") });
+    let mut main = sh("cat /data/a/b/file");
+    main.mounts.push(mount("data", "/data"));
+    let mut spec = pod(main);
+    spec.volumes.insert("data".into(), DISK);
+    spec.init_containers = vec![first];
+    assert_eq!(code(&bench.finish(&spec)), 0);
+    assert_eq!(bench.output(&spec.id, "main"), "deep");
+    Ok(())
+}
+
+fn a_sub_path_cannot_leave_its_volume() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut evil = container("evil", &["/bin/sh", "-c", "ln -s / /data/out; ln -s .. /data/up"]);
+    evil.mounts.push(mount("data", "/data"));
+    for sub_path in ["out", "up", "../..", "/etc", "out/etc"] {
+        let mut main = sh("ls -a /leak");
+        let sub_path = Some(sub_path.to_owned());
+        main.mounts.push(Mount { sub_path, ..mount("data", "/leak") });
+        let mut spec = pod(main);
+        spec.volumes.insert("data".into(), DISK);
+        spec.init_containers = vec![evil.clone()];
+        let status = bench.finish(&spec);
+        assert_eq!(reason(&status.containers[0].state), "StartError 128");
+    }
+    Ok(())
+}
+
+fn a_mount_path_cannot_leave_the_root() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let target = bench.state.join("outside");
+    let script = format!("ln -s {} /data/link", target.display());
+    let mut evil = container("evil", &["/bin/sh", "-c", &script]);
+    evil.mounts.push(mount("data", "/data"));
+    let mut main = sh("true");
+    main.mounts.extend([mount("data", "/data"), mount("more", "/data/link/x")]);
+    let mut spec = pod(main);
+    spec.volumes.extend([("data".to_owned(), DISK), ("more".to_owned(), DISK)]);
+    spec.init_containers = vec![evil];
+    bench.finish(&spec);
+    assert!(!target.exists());
+    Ok(())
+}
