@@ -31,7 +31,7 @@ impl Signals {
     /// programs, while what has a handler has its default again after exec.
     pub(crate) fn listen() -> std::io::Result<Self> {
         let ignored = ignored();
-        for number in (1..=31).filter(|number| ignored >> (number - 1) & 1 == 1) {
+        for number in (1..=64).filter(|number| ignored >> (number - 1) & 1 == 1) {
             // Some cannot be handled; those cannot be ignored either.
             let _ = signal(SignalKind::from_raw(number));
         }

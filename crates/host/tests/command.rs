@@ -230,7 +230,10 @@ fn ignored_signals_have_their_default_in_programs() {
     let prefix = ["sh", "-c", "trap '' INT QUIT TERM; exec \"$0\" \"$@\""];
     let folder = tempfile::tempdir().unwrap();
     let (_, log) = Weaver::run_in(folder, &prefix, &["--", "sh", "-c", script]).finish();
-    assert_eq!(log, "SigIgn:\t0000000000000000\r\nSigBlk:\t0000000000000000\r\n");
+    let sets = log.lines().map(|line| u64::from_str_radix(line.split_at(8).1, 16).unwrap());
+    // Of 32 and 33 the C library keeps everybody's hands.
+    let sets: Vec<u64> = sets.map(|set| set & !(3 << 31)).collect();
+    assert_eq!(sets, [0, 0], "{log}");
 }
 
 #[test]

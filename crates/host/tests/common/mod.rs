@@ -43,12 +43,12 @@ impl Weaver {
 
     pub(crate) fn run_under(prefix: &[&str], args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // No profile of this machine: prompts and messages are the same everywhere.
-        std::fs::write(folder.path().join(".bash_profile"), "PS1='$ '\n").unwrap();
         Self::run_in(folder, prefix, args)
     }
 
     pub(crate) fn run_in(folder: TempDir, prefix: &[&str], args: &[&str]) -> Self {
+        // No profile of this machine: prompts and messages are the same everywhere.
+        std::fs::write(folder.path().join(".bash_profile"), "PS1='$ '\n").unwrap();
         let words: Vec<&str> = ["run"].iter().chain(args).copied().collect();
         let host = command(&folder, prefix, &words).spawn().unwrap();
         Self { folder, host }
@@ -225,6 +225,9 @@ impl Viewer {
         self.at += data.len() as u64;
         let shown = if err { &mut self.stderr } else { &mut self.shown };
         shown.extend_from_slice(data);
+        if shown.len() > 1 << 20 {
+            shown.drain(..shown.len() - 4096);
+        }
         self.link.context =
             String::from_utf8_lossy(&shown[shown.len().saturating_sub(400)..]).into();
         let offset = self.at;
