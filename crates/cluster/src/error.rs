@@ -295,9 +295,9 @@ fn is_not_running(message: &str) -> bool {
 fn upgrade(call: &Call, error: &kube::client::UpgradeConnectionError) -> Error {
     use kube::client::UpgradeConnectionError::ProtocolSwitch;
     match error {
-        ProtocolSwitch(code) if code.as_u16() == 404 => Error::NotFound { what: call.what() },
         ProtocolSwitch(code) if code.as_u16() == 403 => Error::Forbidden { call: call.clone() },
-        ProtocolSwitch(code) if code.as_u16() == 400 || code.as_u16() == 500 => {
+        // The pod itself was looked at just before: it is the container that is not there.
+        ProtocolSwitch(code) if matches!(code.as_u16(), 400 | 404 | 500) => {
             Error::NotRunning { message: "its container cannot be entered".to_owned() }
         }
         other => Error::unavailable(other.to_string()),

@@ -173,3 +173,81 @@ impl Tracker {
         trouble.map(Progress::Waiting).into_iter().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use weaver::Weaver;
+
+    use super::*;
+    use crate::settings::Settings;
+
+    fn pod(node: Option<&str>, status: serde_json::Value) -> Pod {
+        let sample = Weaver::sample();
+        let admitted = weaver::Policy::default().admit(sample.id, sample.spec).unwrap();
+        let mut pod = crate::pod::render(&admitted, sample.created_at, &Settings::default());
+        pod.metadata.uid = Some("uid".to_owned());
+        pod.spec.as_mut().unwrap().node_name = node.map(str::to_owned);
+        pod.status = Some(serde_json::from_value(status).unwrap());
+        pod
+    }
+
+    fn container(state: serde_json::Value, started: bool) -> serde_json::Value {
+        json!({"containerStatuses": [{"name": "weaver", "image": "", "imageID": "",
+            "ready": started, "started": started, "restartCount": 0, "state": state}]})
+    }
+
+    fn event(uid: &str, container: &str, reason: &str) -> Event {
+        let path = format!("spec.containers{{{container}}}");
+        serde_json::from_value(json!({"metadata": {}, "reason": reason,
+            "involvedObject": {"kind": "Pod", "uid": uid, "fieldPath": path}}))
+        .unwrap()
+    }
+
+    fn seen(tracker: &mut Tracker, pod: &Pod) -> Vec<u8> {
+        let found = crate::pod::read(pod).unwrap();
+        tracker.seen(found, pod).iter().map(Progress::rank).collect()
+    }
+
+    #[test]
+    fn each_step_is_told_once_and_in_order() {
+        let mut tracker = Tracker::default();
+        assert_eq!(seen(&mut tracker, &pod(None, json!({}))), [0; 0]);
+        assert_eq!(seen(&mut tracker, &pod(Some("n"), json!({}))), [1]);
+        for (uid, container, reason, told) in [
+            ("other", "weaver", "Pulling", 0),
+            ("uid", "loom-tools", "Pulling", 0),
+            ("uid", "weaver", "Pulling", 1),
+            ("uid", "weaver", "Pulling", 0),
+            ("uid", "weaver", "Pulled", 1),
+            ("uid", "weaver", "Pulling", 0),
+        ] {
+            let steps = tracker.event(&event(uid, container, reason));
+            assert_eq!(steps.len(), told, "{uid} {container} {reason}");
+        }
+        let running = json!({"running": {}});
+        let starting = pod(Some("n"), container(running.clone(), false));
+        assert_eq!(seen(&mut tracker, &starting), [4]);
+        let ready = pod(Some("n"), container(running, true));
+        assert_eq!(seen(&mut tracker, &ready), [5]);
+        assert_eq!(seen(&mut tracker, &ready), [0; 0]);
+    }
+
+    #[test]
+    fn a_trouble_is_told_when_it_is_new() {
+        let mut tracker = Tracker::default();
+        let trouble = container(json!({"waiting": {"reason": "ErrImagePull"}}), false);
+        let stuck = pod(Some("n"), trouble);
+        assert_eq!(seen(&mut tracker, &stuck), [1, 0]);
+        assert_eq!(seen(&mut tracker, &stuck), [0; 0]);
+        assert_eq!(seen(&mut tracker, &pod(Some("n"), json!({}))), [0; 0]);
+        assert_eq!(seen(&mut tracker, &stuck), [0]);
+    }
+
+    #[test]
+    fn what_ends_at_once_is_told_whole() {
+        let mut tracker = Tracker::default();
+        let ended = container(json!({"terminated": {"exitCode": 3}}), false);
+        assert_eq!(seen(&mut tracker, &pod(Some("n"), ended)), [1, 4, 5]);
+    }
+}

@@ -155,7 +155,7 @@ fn command(spec: &WeaverSpec) -> Vec<String> {
         ("--workdir", spec.workdir.as_ref().map(weaver::Workdir::as_str)),
     ];
     for (flag, value) in flags {
-        words.extend(value.map(|value| format!("{flag}={}", escape(value))));
+        words.extend(value.into_iter().flat_map(|value| [flag.to_owned(), escape(value)]));
     }
     if !spec.tty {
         words.push("--no-tty".to_owned());

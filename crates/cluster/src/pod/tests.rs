@@ -58,8 +58,10 @@ fn a_pod_as_it_is_sent() {
       - command:
         - /run/loom/tools/loom-host
         - run
-        - --repo=https://github.com/user/project
-        - --branch=main
+        - --repo
+        - https://github.com/user/project
+        - --branch
+        - main
         - --
         env:
         - name: LOOM_WEAVER_ID

@@ -35,11 +35,11 @@ async fn trouble(cluster: &Cluster, id: WeaverId) -> Why {
 fn image(bench: &Bench) -> BoxFuture<'_, ()> {
     async {
         let mut spec = bench.spec(&[]);
-        spec.image = "loom.invalid/no/such:1".parse().unwrap();
+        spec.image = "127.0.0.1:1/no/such:1".parse().unwrap();
         let id = bench.create(spec).await.weaver.id;
         let why = trouble(&bench.cluster, id).await;
         assert_eq!(why.reason, "ErrImagePull");
-        assert!(why.message.contains("image loom.invalid/no/such:1"), "{}", why.message);
+        assert!(why.message.contains("image 127.0.0.1:1/no/such:1"), "{}", why.message);
         let found = bench.cluster.get(id).await.unwrap().unwrap();
         assert_eq!(found.weaver.phase, Phase::Pending);
     }
