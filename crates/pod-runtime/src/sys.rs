@@ -193,6 +193,13 @@ pub(crate) fn reset_signals() {
     nix::sys::signal::SigSet::empty().thread_set_mask().ok();
 }
 
+/// Closes every file descriptor but the standard ones, before any was opened here: what is there
+/// was left open by whoever started us.
+pub(crate) fn close_inherited() {
+    // SAFETY: called first in the shim's main, when nothing owns a descriptor above 2 yet.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+}
+
 /// Closes every file descriptor from `first` on when the next program is executed.
 pub(crate) fn close_from_on_exec(first: u32) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;

@@ -68,6 +68,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     match args.as_slice() {
         [verb, folder, binary] if verb == "run" => {
+            sys::close_inherited();
             detach(&Folder::new(folder.into()), Path::new(binary))
         }
         [verb, folder] if verb == "clean" => clean::main(&Folder::new(folder.into())),

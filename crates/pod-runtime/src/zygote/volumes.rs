@@ -134,8 +134,11 @@ fn below(volume: &OwnedFd, sub: &str, create: bool) -> Result<OwnedFd, Failure> 
         let above = open(above).step(&format!("opening subPath {sub}"))?;
         path.push(part);
         if create && open(&path).err() == Some(rustix::io::Errno::NOENT) {
-            rustix::fs::mkdirat(&above, Path::new(part), Mode::from_raw_mode(0o777))
-                .step(&format!("making subPath {sub}"))?;
+            // As open as the volume itself. Not chmod: the container may have put a symlink there.
+            let umask = rustix::process::umask(Mode::empty());
+            let made = rustix::fs::mkdirat(&above, Path::new(part), Mode::from_raw_mode(0o777));
+            rustix::process::umask(umask);
+            made.step(&format!("making subPath {sub}"))?;
         }
     }
     open(&path).step(&format!("opening subPath {sub}"))

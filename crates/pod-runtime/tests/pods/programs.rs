@@ -52,11 +52,11 @@ fn exec_runs_as_the_container() -> Result<(), Failed> {
     let mut main = sh("exec sleep 999");
     main.env.push(("COLOUR".to_owned(), "blue".to_owned()));
     let pod = bench.running(&pod(main));
-    let script = "echo $COLOUR; pwd; id -u; umask; grep -c . /proc/1/cmdline; hostname";
+    let script = "echo $COLOUR; pwd; id -u; umask; hostname";
     let (_, out, err) = told(pod.exec(&exec(&["/bin/sh", "-c", script])).unwrap(), b"");
     assert_eq!(
         (out.as_str(), err.as_str()),
-        ("blue\n/workspace\n1000\n0022\n1\nweaver-test\n", "")
+        ("blue\n/workspace\n1000\n0022\nweaver-test\n", "")
     );
     Ok(())
 }
@@ -93,7 +93,7 @@ fn exec_with_a_terminal() -> Result<(), Failed> {
 fn ctrl_c_reaches_the_foreground() -> Result<(), Failed> {
     let bench = Bench::new();
     let pod = bench.running(&pod(sh("exec sleep 999")));
-    let mut spec = exec(&["/bin/sh", "-c", "echo go; sleep 999; echo after"]);
+    let mut spec = exec(&["/bin/sh", "-c", "echo go; exec sleep 999"]);
     (spec.tty, spec.stdin) = (true, true);
     let exec = pod.exec(&spec).unwrap();
     let mut terminal = std::fs::File::from(exec.stdout.try_clone().unwrap());
@@ -168,7 +168,7 @@ fn homes_and_tmp_are_writable() -> Result<(), Failed> {
     let bench = Bench::new();
     let (code, output) = bench.script(
         "set -e; for d in /home/loom /workspace /tmp /var/tmp /dev/shm; do echo x >$d/x; done; \
-         stat -c %a /tmp; test ! -w /usr; echo x >/usr/x || echo refused",
+         stat -c %a /tmp; test ! -w /usr; (echo x >/usr/x) 2>/dev/null || echo refused",
     );
     assert_eq!(code, 0, "{output}");
     assert!(output.starts_with("1777\n") && output.ends_with("refused"), "{output}");
