@@ -233,7 +233,8 @@ mod tests {
         let text = r#"{"metadata":{"name":"a","name":"b"},
             "spec":{"containers":[{"name":"c","imag":"x"}],"hostNetwerk":true}}"#;
         let words = pod(text, Validation::Strict).unwrap_err().body()["message"].to_string();
-        for part in ["spec.containers[0].imag", "spec.hostNetwerk", "duplicate field", "metadata.name"]
+        for part in
+            ["spec.containers[0].imag", "spec.hostNetwerk", "duplicate field", "metadata.name"]
         {
             assert!(words.contains(part), "{part} in {words}");
         }

@@ -19,14 +19,19 @@ pub(crate) fn answer(path: &str, headers: &HeaderMap) -> Result<Answer, Refusal>
         "/version" => version(),
         "/api" if aggregated => return Ok(aggregated_answer(&core_group())),
         "/apis" if aggregated => return Ok(aggregated_answer(&review_group())),
-        "/api" => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+        "/api" => {
+            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+        }
         "/apis" => json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group()]}),
         "/apis/authorization.k8s.io" => group(),
         "/api/v1" => resource_list("v1", &core_resources()),
-        "/apis/authorization.k8s.io/v1" => resource_list("authorization.k8s.io/v1", &[json!({
-            "name": "selfsubjectaccessreviews", "singularName": "selfsubjectaccessreview",
-            "namespaced": false, "kind": "SelfSubjectAccessReview", "verbs": ["create"],
-        })]),
+        "/apis/authorization.k8s.io/v1" => resource_list(
+            "authorization.k8s.io/v1",
+            &[json!({
+                "name": "selfsubjectaccessreviews", "singularName": "selfsubjectaccessreview",
+                "namespaced": false, "kind": "SelfSubjectAccessReview", "verbs": ["create"],
+            })],
+        ),
         "/openapi/v3" => json!({"paths": {"api/v1": {"serverRelativeURL": "/openapi/v3/api/v1"}}}),
         "/openapi/v3/api/v1" => openapi(),
         _ => return Err(Refusal::no_resource()),
@@ -142,9 +147,7 @@ fn openapi() -> Value {
 }
 
 fn operation(kind: &Kind, action: &str) -> Value {
-    let parameter = |name: &str| {
-        json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}})
-    };
+    let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
     json!({
         "x-kubernetes-action": action,
         "x-kubernetes-group-version-kind": {"group": "", "version": "v1", "kind": kind.kind},

@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use fastwebsockets::{FragmentCollectorRead, Frame, OpCode, Payload, WebSocketError, WebSocketWrite};
+use fastwebsockets::{
+    FragmentCollectorRead, Frame, OpCode, Payload, WebSocketError, WebSocketWrite,
+};
 use http::{HeaderValue, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -153,9 +155,9 @@ async fn run(
     let working = async move {
         let status = match started {
             Ok(exec) => session(exec, streams, FragmentCollectorRead::new(reader), &sender).await,
-            Err(message) => Some(failure(&format!(
-                "error executing command in container: {message}"
-            ))),
+            Err(message) => {
+                Some(failure(&format!("error executing command in container: {message}")))
+            }
         };
         if let Some(status) = status {
             send(&sender, ERROR, status.to_string().as_bytes()).await;
@@ -350,4 +352,3 @@ fn status(exit: Option<&Value>) -> Value {
         None => failure("the program's pod has ended"),
     }
 }
-

@@ -297,9 +297,8 @@ fn lines(path: &Path) -> usize {
 fn watch(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     let folder = path.parent().unwrap_or(path);
-    let events = inotify::WatchFlags::MODIFY
-        | inotify::WatchFlags::CREATE
-        | inotify::WatchFlags::MOVED_TO;
+    let events =
+        inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&fd, folder, events)?;
     super::ready::ready(fd)
 }

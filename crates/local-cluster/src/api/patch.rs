@@ -87,7 +87,8 @@ fn strategic(target: &mut Value, patch: &Value) -> Result<(), Refusal> {
     };
     match patch.get("$patch").and_then(Value::as_str) {
         Some("replace") => {
-            *target = Value::Object(patch.iter().filter(|(k, _)| *k != "$patch").map(own).collect());
+            *target =
+                Value::Object(patch.iter().filter(|(k, _)| *k != "$patch").map(own).collect());
             return Ok(());
         }
         Some("delete") => {
@@ -135,7 +136,9 @@ fn strategic_field(
         (Value::Array(patch), Some(key)) => merge_list(target, patch, key),
         (Value::Array(patch), None) if SETS.contains(&name) => {
             let mut items = target.as_array().cloned().unwrap_or_default();
-            items.extend(patch.iter().filter(|item| !items.contains(item)).cloned().collect::<Vec<_>>());
+            items.extend(
+                patch.iter().filter(|item| !items.contains(item)).cloned().collect::<Vec<_>>(),
+            );
             *target = Value::Array(items);
             Ok(())
         }
@@ -149,7 +152,8 @@ fn strategic_field(
 
 fn merge_list(target: &mut Value, patch: &[Value], key: &str) -> Result<(), Refusal> {
     let replace = patch.iter().any(|item| item["$patch"] == "replace");
-    let mut items = if replace { Vec::new() } else { target.as_array().cloned().unwrap_or_default() };
+    let mut items =
+        if replace { Vec::new() } else { target.as_array().cloned().unwrap_or_default() };
     for item in patch {
         if replace && item["$patch"] == "replace" {
             continue;
@@ -185,7 +189,8 @@ fn json_patch(object: &mut Value, patch: &Value) -> Result<(), Refusal> {
 
 fn json_step(object: &mut Value, step: &Value) -> Result<(), Refusal> {
     let failed = || {
-        let message = format!("the server rejected our request due to an error in our request: {step}");
+        let message =
+            format!("the server rejected our request due to an error in our request: {step}");
         Refusal::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
     };
     let text = |field: &str| step[field].as_str().ok_or_else(failed);
@@ -297,11 +302,14 @@ mod tests {
                      "tolerations": [{"key": "z"}]},
         });
         let merged = Style::Strategic.apply(&object, &patch).unwrap();
-        assert_eq!(merged, json!({
-            "metadata": {"finalizers": ["a", "b"], "labels": {"y": "2"}},
-            "spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "B", "value": "2"}]}],
-                     "tolerations": [{"key": "z"}]},
-        }));
+        assert_eq!(
+            merged,
+            json!({
+                "metadata": {"finalizers": ["a", "b"], "labels": {"y": "2"}},
+                "spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "B", "value": "2"}]}],
+                         "tolerations": [{"key": "z"}]},
+            })
+        );
         let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}});
         let merged = Style::Strategic.apply(&object, &patch).unwrap();
         assert_eq!(merged["metadata"]["finalizers"], json!([]));

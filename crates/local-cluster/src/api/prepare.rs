@@ -240,7 +240,8 @@ fn key_errors(object: &Value, sections: &[&str], errors: &mut Vec<FieldError>) {
             let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             let dots = key == "." || key.starts_with("..");
             if key.is_empty() || key.len() > 253 || dots || !key.chars().all(fine) {
-                let why = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
+                let why =
+                    "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
                 errors.push(FieldError::invalid(format!("{section}[{key}]"), &json!(key), why));
             }
         }

@@ -24,6 +24,7 @@ pub(crate) fn get(
     let object = object.ok_or_else(|| Refusal::not_found(target.kind, &target.name))?;
     let body = match shape {
         Shape::Object => tagged(target.kind, &object),
+        Shape::Metadata => respond::metadata_only(&object),
         Shape::Table => {
             let meta = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
             table::table(target.kind.resource, &[object], &meta, table::Include::of(query)?, true)
@@ -75,6 +76,10 @@ pub(crate) fn list(
         Shape::Object => json!({
             "apiVersion": "v1", "kind": format!("{}List", target.kind.kind), "metadata": meta,
             "items": objects.iter().map(|object| Value::clone(object)).collect::<Vec<_>>(),
+        }),
+        Shape::Metadata => json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": meta,
+            "items": objects.iter().map(|o| respond::metadata_only(o)).collect::<Vec<_>>(),
         }),
         Shape::Table => table::table(resource, &objects, &meta, table::Include::of(query)?, true),
     };

@@ -40,8 +40,8 @@ impl Target {
             [name, sub] => (*name, *sub),
             _ => return Err(Refusal::no_resource()),
         };
-        let unknown =
-            !subresource.is_empty() && kind.subresources.iter().all(|(sub, ..)| *sub != subresource);
+        let unknown = !subresource.is_empty()
+            && kind.subresources.iter().all(|(sub, ..)| *sub != subresource);
         if unknown || (kind.namespaced && namespace.is_empty() && !name.is_empty()) {
             return Err(Refusal::no_resource());
         }
@@ -119,6 +119,8 @@ impl Query {
 pub(crate) enum Shape {
     Object,
     Table,
+    /// Only what stands in `metadata` (PartialObjectMetadata).
+    Metadata,
 }
 
 impl Shape {
@@ -135,6 +137,10 @@ impl Shape {
             match (media, shape) {
                 ("application/json" | "application/*" | "*/*", None) => return Ok(Self::Object),
                 ("application/json", Some("Table")) => return Ok(Self::Table),
+                (
+                    "application/json",
+                    Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
+                ) => return Ok(Self::Metadata),
                 _ => {}
             }
         }
@@ -189,7 +195,8 @@ mod tests {
         assert_eq!(target("namespaces/a").unwrap(), "namespaces  a ");
         assert_eq!(target("namespaces/a/status").unwrap(), "namespaces  a status");
         assert_eq!(target("nodes/n").unwrap(), "nodes  n ");
-        for missing in ["", "pods/x", "services", "namespaces/a/services", "namespaces/a/pods/b/attach"]
+        for missing in
+            ["", "pods/x", "services", "namespaces/a/services", "namespaces/a/pods/b/attach"]
         {
             assert!(target(missing).is_none(), "{missing}");
         }

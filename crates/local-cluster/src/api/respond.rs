@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::kinds::Kind;
 use super::status::Refusal;
@@ -59,6 +59,14 @@ pub(crate) fn tagged(kind: &Kind, object: &Value) -> Value {
     object["apiVersion"] = "v1".into();
     object["kind"] = kind.kind.into();
     object
+}
+
+/// Returns an object's metadata alone, as `PartialObjectMetadata`.
+pub(crate) fn metadata_only(object: &Value) -> Value {
+    json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+        "metadata": object["metadata"],
+    })
 }
 
 /// Removes what [`tagged`] adds.

@@ -63,7 +63,10 @@ impl Selector {
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
         self.labels.iter().all(|term| term.matches(labels[&term.key].as_str()))
-            && self.fields.iter().all(|term| (field(object, &term.path) == term.value) == term.equal)
+            && self
+                .fields
+                .iter()
+                .all(|term| (field(object, &term.path) == term.value) == term.equal)
     }
 }
 
@@ -213,7 +216,8 @@ mod tests {
         ] {
             assert!(selects(yes, ""), "{yes}");
         }
-        for no in ["y", "app=x", "app in (x)", "app notin (loom-weaver)", "!app", "app!=loom-weaver"]
+        for no in
+            ["y", "app=x", "app in (x)", "app notin (loom-weaver)", "!app", "app!=loom-weaver"]
         {
             assert!(!selects(no, ""), "{no}");
         }

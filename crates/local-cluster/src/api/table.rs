@@ -37,7 +37,8 @@ pub(crate) fn table(
     columns: bool,
 ) -> Value {
     let now = clock::now();
-    let rows: Vec<Value> = objects.iter().map(|object| row(resource, object, include, now)).collect();
+    let rows: Vec<Value> =
+        objects.iter().map(|object| row(resource, object, include, now)).collect();
     let columns = if columns { column_definitions(resource) } else { Vec::new() };
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
@@ -72,64 +73,34 @@ fn row(resource: Resource, object: &Object, include: Include, now: Timestamp) ->
     json!({"cells": cells, "object": carried})
 }
 
-/// Name, type, and 1 for what only `-o wide` shows.
-type Column = (&'static str, &'static str, u8);
-
-fn columns(resource: Resource) -> &'static [Column] {
-    const NAME: Column = ("Name", "string", 0);
-    const AGE: Column = ("Age", "string", 0);
+/// Columns in order; `+` marks those of `-o wide`.
+fn columns(resource: Resource) -> &'static str {
     match resource {
-        Resource::Pods => &[
-            NAME,
-            ("Ready", "string", 0),
-            ("Status", "string", 0),
-            ("Restarts", "string", 0),
-            AGE,
-            ("IP", "string", 1),
-            ("Node", "string", 1),
-            ("Nominated Node", "string", 1),
-            ("Readiness Gates", "string", 1),
-        ],
-        Resource::Namespaces => &[NAME, ("Status", "string", 0), AGE],
-        Resource::Nodes => &[
-            NAME,
-            ("Status", "string", 0),
-            ("Roles", "string", 0),
-            AGE,
-            ("Version", "string", 0),
-            ("Internal-IP", "string", 1),
-            ("External-IP", "string", 1),
-            ("OS-Image", "string", 1),
-            ("Kernel-Version", "string", 1),
-            ("Container-Runtime", "string", 1),
-        ],
-        Resource::Secrets => &[NAME, ("Type", "string", 0), ("Data", "string", 0), AGE],
-        Resource::ConfigMaps => &[NAME, ("Data", "string", 0), AGE],
-        Resource::ServiceAccounts => &[NAME, ("Secrets", "string", 0), AGE],
-        Resource::Events => &[
-            ("Last Seen", "string", 0),
-            ("Type", "string", 0),
-            ("Reason", "string", 0),
-            ("Object", "string", 0),
-            ("Subobject", "string", 1),
-            ("Source", "string", 1),
-            ("Message", "string", 0),
-            ("First Seen", "string", 1),
-            ("Count", "string", 1),
-            ("Name", "string", 1),
-        ],
+        Resource::Pods => {
+            "Name,Ready,Status,Restarts,Age,+IP,+Node,+Nominated Node,+Readiness Gates"
+        }
+        Resource::Namespaces => "Name,Status,Age",
+        Resource::Nodes => {
+            "Name,Status,Roles,Age,Version,+Internal-IP,+External-IP,+OS-Image,+Kernel-Version,\
+             +Container-Runtime"
+        }
+        Resource::Secrets => "Name,Type,Data,Age",
+        Resource::ConfigMaps => "Name,Data,Age",
+        Resource::ServiceAccounts => "Name,Secrets,Age",
+        Resource::Events => {
+            "Last Seen,Type,Reason,Object,+Subobject,+Source,Message,+First Seen,+Count,+Name"
+        }
     }
 }
 
 fn column_definitions(resource: Resource) -> Vec<Value> {
-    columns(resource)
-        .iter()
-        .map(|(name, kind, priority)| {
-            let format = if *name == "Name" { "name" } else { "" };
-            json!({"name": name, "type": kind, "format": format, "description": name,
-                   "priority": priority})
-        })
-        .collect()
+    let definition = |column: &str| {
+        let name = column.trim_start_matches('+');
+        let format = if name == "Name" { "name" } else { "" };
+        json!({"name": name, "type": "string", "format": format, "description": name,
+               "priority": u8::from(name != column)})
+    };
+    columns(resource).split(',').map(definition).collect()
 }
 
 fn name(object: &Value) -> Value {
@@ -197,7 +168,8 @@ fn pod_status(pod: &Value) -> String {
         _ => text(&status["phase"]),
     };
     let unscheduled = status["conditions"].as_array().into_iter().flatten();
-    if unscheduled.clone().any(|c| c["type"] == "PodScheduled" && c["reason"] == "SchedulingGated") {
+    if unscheduled.clone().any(|c| c["type"] == "PodScheduled" && c["reason"] == "SchedulingGated")
+    {
         word = "SchedulingGated".into();
     }
     match init_status(pod) {
@@ -235,7 +207,8 @@ fn init_status(pod: &Value) -> Option<String> {
 }
 
 fn container_word(state: &Value) -> Option<String> {
-    let reason = |state: &Value| state["reason"].as_str().filter(|r| !r.is_empty()).map(str::to_owned);
+    let reason =
+        |state: &Value| state["reason"].as_str().filter(|r| !r.is_empty()).map(str::to_owned);
     if let Some(word) = reason(&state["waiting"]).or_else(|| reason(&state["terminated"])) {
         return Some(word);
     }

@@ -33,6 +33,8 @@ struct Watch {
     namespace: String,
     selector: Selector,
     table: Option<table::Include>,
+    /// Whether only the metadata of objects is wanted.
+    metadata: bool,
     columns_sent: bool,
     bookmarks: Option<Interval>,
     until: Instant,
@@ -68,10 +70,9 @@ pub(crate) async fn watch(
         namespace: target.namespace.clone(),
         selector,
         table: (shape == Shape::Table).then(|| table::Include::of(query)).transpose()?,
+        metadata: shape == Shape::Metadata,
         columns_sent: false,
-        bookmarks: bookmarks.then(|| {
-            tokio::time::interval_at(next_bookmark(), BOOKMARK_EVERY)
-        }),
+        bookmarks: bookmarks.then(|| tokio::time::interval_at(next_bookmark(), BOOKMARK_EVERY)),
         until: deadline(seconds),
         version: asked.unwrap_or(0),
         wake: api.store.subscribe(),
@@ -208,6 +209,7 @@ impl Watch {
 
     fn event(&mut self, word: &str, object: &Object) -> Value {
         let object = match self.table {
+            None if self.metadata => respond::metadata_only(object),
             None => tagged(self.kind, object),
             Some(include) => {
                 let meta = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
@@ -220,13 +222,16 @@ impl Watch {
     }
 
     fn bookmark(&mut self, initial_end: bool) -> Value {
-        let mut meta = json!({"resourceVersion": self.version.to_string(), "creationTimestamp": null});
+        let mut meta =
+            json!({"resourceVersion": self.version.to_string(), "creationTimestamp": null});
         if initial_end {
             meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = if self.table.is_some() {
             json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
                    "columnDefinitions": [], "rows": []})
+        } else if self.metadata {
+            respond::metadata_only(&json!({"metadata": meta}))
         } else {
             let mut object = json!({"kind": self.kind.kind, "apiVersion": "v1", "metadata": meta});
             // Typed clients insist on a pod's containers.

@@ -83,8 +83,7 @@ fn check_namespace(api: &Api, target: &Target, key: &Key) -> Result<(), Refusal>
     }
     let namespace = api.store.get(&Key::new(Resource::Namespaces, "", &key.namespace));
     let namespaces = kinds::of(Resource::Namespaces);
-    let namespace =
-        namespace.ok_or_else(|| Refusal::not_found(namespaces, &key.namespace))?;
+    let namespace = namespace.ok_or_else(|| Refusal::not_found(namespaces, &key.namespace))?;
     if namespace["metadata"].get("deletionTimestamp").is_some() {
         let why = format!(
             "unable to create new content in namespace {} because it is being terminated",
@@ -230,7 +229,11 @@ impl DeleteOptions {
 }
 
 /// Deletes one object.
-pub(crate) fn delete(api: &Api, target: &Target, options: &DeleteOptions) -> Result<Answer, Refusal> {
+pub(crate) fn delete(
+    api: &Api,
+    target: &Target,
+    options: &DeleteOptions,
+) -> Result<Answer, Refusal> {
     let key = Key::new(target.kind.resource, &target.namespace, &target.name);
     let updated = delete_key(&api.store, target.kind, &key, options)?;
     // Kubernetes returns the pods and namespaces themselves, of other kinds that they are gone.
