@@ -1,12 +1,17 @@
 //! What the relay asks of the cluster, as functions, so that tests can answer in its place.
 
+use std::io;
 use std::sync::Arc;
 
 use cluster::{Cluster, ExecRequest, Found};
 use futures::future::{BoxFuture, FutureExt};
+use service::Guard;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 use weaver::{Phase, WeaverId};
 use wire::problem::Code;
 
+use crate::app::Relay;
 use crate::exec::{Ask, Program};
 use crate::hub;
 use crate::links::Serve;
@@ -36,6 +41,26 @@ impl Doors {
         };
         let run = move |id, ask| run(other.clone(), id, ask).boxed();
         Self { find: Arc::new(find), run: Arc::new(run) }
+    }
+}
+
+impl Relay {
+    /// Makes the state of a relay that reaches hosts by `open` instead of Kubernetes: every weaver
+    /// is there, and nothing can be run beside its session. For tests with real hosts.
+    #[doc(hidden)]
+    pub fn over_streams<R, W>(
+        guard: Guard,
+        shutdown: CancellationToken,
+        open: impl Fn(WeaverId) -> io::Result<(R, W)> + Send + Sync + 'static,
+    ) -> Self
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let nothing = |_, _| async { Err(Refusal::no_such_weaver()) }.boxed();
+        let doors = Doors { find: Arc::new(|_| async { Ok(()) }.boxed()), run: Arc::new(nothing) };
+        let serve = move |id, joins| hub::over(open(id), joins).boxed();
+        Self::over(doors, Box::new(serve), guard, shutdown)
     }
 }
 

@@ -1,10 +1,12 @@
 //! One weaver's link in life: wait until it runs, exec `loom-host connect`, carry, tell why it ended.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cluster::{Cluster, Error, Exec, ExecRequest, Found, LogQuery};
 use futures::stream::{BoxStream, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use weaver::{Phase, WeaverId, Why};
 use wire::frame::{Frame, Hello, Size};
@@ -47,16 +49,42 @@ pub(crate) async fn serve(
     joins
 }
 
+/// Serves viewers over a stream that is there already, or could not be opened.
+pub(crate) async fn over<R, W>(
+    stream: io::Result<(R, W)>,
+    mut joins: mpsc::Receiver<Join>,
+) -> mpsc::Receiver<Join>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Send + Unpin,
+{
+    match stream {
+        Ok((read, write)) => {
+            let (mut pump, writer) = link::start(read, write);
+            let nobody = std::future::pending();
+            if let Over::Broken(_) = both(pump.run(&mut joins, nobody, IDLE), writer).await {
+                pump.end(&End::Broken);
+            }
+        }
+        Err(error) => refuse(&mut joins, &[], &End::Unavailable(error.to_string())),
+    }
+    joins
+}
+
+/// Runs a pump beside its writer, which ends by itself only together with the stream.
+async fn both(pump: impl Future<Output = Over>, writer: impl Future<Output = ()>) -> Over {
+    tokio::select! {
+        over = pump => over,
+        () = async { writer.await; std::future::pending().await } => Over::Idle,
+    }
+}
+
 /// Carries frames between the host and all viewers.
 async fn carry(mut exec: Exec, watch: &mut Watch, joins: &mut mpsc::Receiver<Join>) {
     let Some(stdin) = exec.stdin.take() else { return };
     let status = exec.status();
     let (mut pump, writer) = link::start(exec.stdout, stdin);
-    let over = tokio::select! {
-        over = pump.run(joins, watch.doomed(), IDLE) => over,
-        () = async { writer.await; std::future::pending().await } => Over::Idle,
-    };
-    let end = match over {
+    let end = match both(pump.run(joins, watch.doomed(), IDLE), writer).await {
         Over::Idle => return,
         // After its last word a host ends: everybody has been told.
         Over::Broken(None) if pump.is_empty() => return,
