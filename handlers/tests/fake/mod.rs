@@ -250,8 +250,9 @@ fn found(result: Result<Value, (u16, &'static str)>) -> Response {
 }
 
 fn status(code: u16, reason: &str, message: &str) -> Response {
+    let kind = if message.starts_with("namespaces") { "namespaces" } else { "pods" };
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": reason, "code": code});
+        "message": message, "reason": reason, "code": code, "details": {"kind": kind}});
     (StatusCode::from_u16(code).unwrap(), axum::Json(body)).into_response()
 }
 

@@ -33,7 +33,7 @@ async fn abuse_images() {
 async fn abuse_env_keys() {
     let bad = ["", "A=B", "A\0", "A B", "LOOM_WEAVER_ID", "LOOM_X"];
     refused("env", bad.map(|key| json!({"env": {key: "x"}}))).await;
-    let server = rig().await.server;
+    let Rig { fake: _fake, server } = rig().await;
     for key in ["lower", "LD_PRELOAD", "BASH_ENV", "GIT_SSH_COMMAND"] {
         assert_eq!(server.create(json!({"env": {key: "x"}})).await.status, 201, "{key}");
     }
@@ -129,7 +129,7 @@ async fn abuse_bodies() {
 
 #[tokio::test]
 async fn abuse_a_large_body_without_a_length() {
-    let server = rig().await.server;
+    let Rig { fake: _fake, server } = rig().await;
     let piece = bytes::Bytes::from(vec![b' '; 64 * 1024]);
     let endless = futures::stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone()));
     let answer = server.post_text("/api/weavers", Body::from_stream(endless)).await;

@@ -58,7 +58,7 @@ async fn everything_is_optional_and_costs_one_create() {
 
 #[tokio::test]
 async fn what_was_asked_for_is_shown() {
-    let server = rig().await.server;
+    let Rig { fake: _fake, server } = rig().await;
     let asked = json!({"name": "api", "command": ["sh"], "args": ["-c", "exit 7"], "tty": false,
         "workdir": "/srv", "tags": {"team": "web"}, "resources": {"cpu_millicores": 1000}});
     let made = server.create(asked).await.json();

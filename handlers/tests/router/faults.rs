@@ -55,7 +55,7 @@ async fn abuse_kubernetes_refuses_to_create() {
         (Fault::Cut, 503),
         (Fault::Status(403, "Forbidden", "exceeded quota: q, requested: pods=1"), 429),
         (Fault::Status(403, "Forbidden", "violates PodSecurity \"restricted\""), 403),
-        (Fault::Status(404, "NotFound", "namespaces \"loom-weavers\" not found"), 404),
+        (Fault::Status(404, "NotFound", "namespaces \"loom-weavers\" not found"), 503),
         (Fault::Status(422, "Invalid", "Pod is invalid: spec.x"), 400),
     ] {
         fake.fail("create", Some(fault.clone()));
@@ -137,7 +137,7 @@ async fn readiness_follows_the_namespace() {
 
 #[tokio::test]
 async fn health_needs_no_token() {
-    let server = rig().await.server;
+    let Rig { fake: _fake, server } = rig().await;
     for path in ["/healthz", "/readyz"] {
         let bare = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
         assert_eq!(server.send(bare).await.status, StatusCode::OK, "{path}");

@@ -14,7 +14,7 @@ fn ids(list: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn an_empty_list_is_a_list() {
-    let server = rig().await.server;
+    let Rig { fake: _fake, server } = rig().await;
     assert_eq!(server.get("/api/weavers").await.text, r#"{"weavers":[],"next":null}"#);
 }
 

@@ -42,7 +42,7 @@ async fn deleting_is_idempotent() {
 
 #[tokio::test]
 async fn extending_counts_from_creation() {
-    let server = rig().await.server;
+    let Rig { fake: _fake, server } = rig().await;
     let made = server.create(json!({})).await.json();
     let path = format!("/api/weavers/{}/extend", made["id"].as_str().unwrap());
     let longer = server.post(&path, &json!({"lifetime_hours": 48})).await.json();
