@@ -28,7 +28,10 @@ pub(crate) fn copy(path: &Path, stdout: OwnedFd, stderr: Option<OwnedFd>) {
         let now = clock::now();
         sources.retain_mut(|source| {
             let open = match ready {
-                Ready::Idle => Ok(source.flush(now, &mut log.pending)),
+                Ready::Idle => {
+                    source.flush(now, &mut log.pending);
+                    Ok(())
+                }
                 Ready::Data => source.read(now, &mut log.pending),
             };
             if open.is_err() {

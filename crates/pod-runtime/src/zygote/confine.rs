@@ -134,7 +134,7 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError>
     });
     let other_family = other_family.into_iter().collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_socket, vec![SeccompRule::new(other_family)?]);
-    let typing = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64].map(|request| {
+    let typing = [libc::TIOCSTI, libc::TIOCLINUX].map(|request| {
         SeccompRule::new(vec![SeccompCondition::new(1, Dword, SeccompCmpOp::Eq, request)?])
     });
     rules.insert(libc::SYS_ioctl, typing.into_iter().collect::<Result<_, _>>()?);

@@ -102,12 +102,11 @@ pub(crate) fn end_of(pod: &Pod) -> PodStatus {
             .map(|line| serde_json::from_str::<PodStatus>(&line).unwrap()),
         Err(_) => None,
     };
-    let last = match (last, pod.status()) {
+    match (last, pod.status()) {
         (Some(last), _) => last,
         (None, Err(Error::Gone { last, .. })) => *last.expect("a final status"),
         (None, other) => panic!("{other:?}"),
-    };
-    last
+    }
 }
 
 /// Follows a pod until its status is as wanted.

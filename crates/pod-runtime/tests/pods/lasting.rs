@@ -42,7 +42,7 @@ fn a_pod_is_adopted() -> Result<(), Failed> {
     drop(bench.running(&spec));
     let binary = std::env::current_exe().unwrap();
     let other = Runtime::open(RuntimeConfig { state_dir: bench.state.clone(), binary }).unwrap();
-    assert_eq!(other.list().unwrap(), [spec.id.clone()]);
+    assert_eq!(other.list().unwrap(), std::slice::from_ref(&spec.id));
     let adopted = other.adopt(&spec.id).unwrap();
     assert_eq!(told(adopted.exec(&exec(&["echo", "hi"])).unwrap(), b"").1, "hi\n");
     adopted.stop(Duration::ZERO).unwrap();

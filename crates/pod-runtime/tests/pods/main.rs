@@ -3,6 +3,8 @@
 //! This binary is also the pods' shim (`pod-shim`) and, inside them, the hostile program
 //! (`inside`). What this machine does not allow is ignored, with the reason.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it is")]
+
 mod abuse;
 mod fixture;
 mod inside;

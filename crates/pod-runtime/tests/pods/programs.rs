@@ -54,10 +54,7 @@ fn exec_runs_as_the_container() -> Result<(), Failed> {
     let pod = bench.running(&pod(main));
     let script = "echo $COLOUR; pwd; id -u; umask; hostname";
     let (_, out, err) = told(pod.exec(&exec(&["/bin/sh", "-c", script])).unwrap(), b"");
-    assert_eq!(
-        (out.as_str(), err.as_str()),
-        ("blue\n/workspace\n1000\n0022\nweaver-test\n", "")
-    );
+    assert_eq!((out.as_str(), err.as_str()), ("blue\n/workspace\n1000\n0022\nweaver-test\n", ""));
     Ok(())
 }
 

@@ -35,7 +35,9 @@ fn memory_volumes_are_limited() -> Result<(), Failed> {
 
 fn files_have_content_and_mode() -> Result<(), Failed> {
     let bench = Bench::new();
-    let mut main = sh("cat /conf/a /conf/sub/b; stat -c %a /conf/a; (echo x >>/conf/a) 2>/dev/null || echo no");
+    let mut main = sh(
+        "cat /conf/a /conf/sub/b; stat -c %a /conf/a; (echo x >>/conf/a) 2>/dev/null || echo no",
+    );
     main.mounts.push(mount("conf", "/conf"));
     let mut spec = pod(main);
     let file = |text: &str, mode| FileContent { data: text.as_bytes().to_vec(), mode };
