@@ -38,6 +38,9 @@ pub(crate) fn client(config: Config, clock: ServerClock) -> Result<Client, Error
         why: source.to_string(),
         source: Some(source.into()),
     };
+    if config.proxy_url.is_some() {
+        tracing::warn!("Kubernetes is reached directly: proxies are not supported");
+    }
     let https = config.rustls_https_connector_with_connector(connector()).map_err(wrong)?;
     let http: HyperClient<_, Body> = HyperClient::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(60))

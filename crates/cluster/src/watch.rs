@@ -156,7 +156,7 @@ where
                     return Ok(raw);
                 }
                 Ok(None) => {}
-                Err(Error::CursorExpired) if self.version.is_some() => self.forget(),
+                Err(Error::CursorExpired) => self.forget(),
                 Err(error) => {
                     self.open = None;
                     self.slow_down(&error);
@@ -204,10 +204,11 @@ where
         }
     }
 
-    /// History is lost: everything has to be listed again.
+    /// History is lost, or a list took too long between two pages: everything has to be listed
+    /// again.
     fn forget(&mut self) {
         self.version = None;
-        self.open = None;
+        self.end();
     }
 
     async fn list(&mut self) -> Result<Raw<K>> {

@@ -266,6 +266,20 @@ async fn a_watch_resumes_and_starts_anew_after_410() {
 }
 
 #[tokio::test]
+async fn a_list_whose_cursor_expires_midway_starts_again_without_a_duplicate() {
+    let (fake, cluster) = fake(|asked| match asked.nth {
+        0 => Answer::json(StatusCode::OK, &list_of(&[pod(1)], "10", Some("more"))),
+        1 => Answer::status(410, "Expired", "the continue token is too old"),
+        _ => Answer::json(StatusCode::OK, &list_of(&[pod(1)], "12", None)),
+    })
+    .await;
+    let mut changes = std::pin::pin!(cluster.watch(&Query::default()));
+    let first = changes.next().await.unwrap().unwrap();
+    assert!(matches!(first, Change::All(found) if found.len() == 1));
+    assert_eq!(fake.asked("GET").len(), 3);
+}
+
+#[tokio::test]
 async fn a_watch_that_silently_stops_is_noticed() {
     let (fake, cluster) = fake(|asked| {
         if !asked.query.contains("watch=true") {
