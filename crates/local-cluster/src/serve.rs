@@ -21,10 +21,7 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(15);
 const MAX_CONNECTIONS: usize = 2048;
 
 /// Binds the port of the last time if it is free, so that kubeconfigs stay true.
-pub(crate) async fn bind(
-    wanted: SocketAddr,
-    last: Option<u16>,
-) -> std::io::Result<TcpListener> {
+pub(crate) async fn bind(wanted: SocketAddr, last: Option<u16>) -> std::io::Result<TcpListener> {
     if let Some(port) = last.filter(|_| wanted.port() == 0) {
         let again = TcpListener::bind(SocketAddr::new(wanted.ip(), port)).await;
         if again.is_ok() {
@@ -59,12 +56,7 @@ pub(crate) async fn accept(listener: TcpListener, tls: Arc<rustls::ServerConfig>
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    tls: TlsAcceptor,
-    api: Api,
-    _permit: OwnedSemaphorePermit,
-) {
+async fn connection(stream: TcpStream, tls: TlsAcceptor, api: Api, _permit: OwnedSemaphorePermit) {
     stream.set_nodelay(true).ok();
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await else {
         return;

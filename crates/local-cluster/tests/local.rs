@@ -1,15 +1,32 @@
 //! The local cluster as its users meet it. This binary is also its daemon (`serve DIR`) and the
 //! shim of its pods (`pod-shim …`).
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::process::ExitCode;
 
+mod crash;
+mod kubectl;
+mod objects;
+mod pods;
 mod support;
+mod watches;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(|verb| verb.to_str()) {
         Some("pod-shim") => pod_runtime::shim_main(args),
         Some("serve") => support::daemon::serve(args),
-        _ => support::run(),
+        _ => support::run(
+            [
+                objects::trials(),
+                watches::trials(),
+                crash::trials(),
+                pods::trials(),
+                kubectl::trials(),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+        ),
     }
 }

@@ -22,8 +22,7 @@ const MAPS: &[&str] = &["metadata.labels['", "metadata.annotations['"];
 
 /// Whether a field can be asked for.
 pub(crate) fn knows_field(path: &str) -> bool {
-    FIELDS.contains(&path)
-        || MAPS.iter().any(|map| path.starts_with(map) && path.ends_with("']"))
+    FIELDS.contains(&path) || MAPS.iter().any(|map| path.starts_with(map) && path.ends_with("']"))
 }
 
 /// Returns a field's value.
@@ -60,7 +59,9 @@ impl Source<'_> {
             for (kind, field) in SOURCES {
                 let Some(reference) = from.get(*field) else { continue };
                 let data = self.data(*kind, reference).map_err(|message| config(name, message))?;
-                env.extend(data.into_iter().map(|(key, value)| (format!("{prefix}{key}"), lossy(&value))));
+                env.extend(
+                    data.into_iter().map(|(key, value)| (format!("{prefix}{key}"), lossy(&value))),
+                );
             }
         }
         for entry in container["env"].as_array().into_iter().flatten() {
@@ -122,7 +123,9 @@ impl Source<'_> {
             data.extend(section("data").into_iter().map(|(key, value)| (key, decoded(&value))));
         } else {
             data.extend(section("data").into_iter().map(|(key, value)| (key, plain(&value))));
-            data.extend(section("binaryData").into_iter().map(|(key, value)| (key, decoded(&value))));
+            data.extend(
+                section("binaryData").into_iter().map(|(key, value)| (key, decoded(&value))),
+            );
         }
         Ok(data)
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::node;
@@ -41,33 +40,46 @@ impl Note {
     ) -> Self {
         Self { component: "kubelet", kind, reason, message, field }
     }
+
+    /// Whether `event` says the same of the same pod.
+    fn tells(&self, event: &Value, uid: &Value) -> bool {
+        let about = &event["involvedObject"];
+        about["uid"] == *uid
+            && event["reason"] == self.reason
+            && event["message"] == self.message.as_str()
+            && about["fieldPath"].as_str().unwrap_or_default() == self.field
+    }
 }
 
 /// Records an event, or counts it again. An event that cannot be written is not worth a failure.
 pub(crate) fn record(store: &Arc<Store>, pod: &Object, note: &Note) {
-    let now = clock::now_text();
+    let now = clock::now();
     let meta = &pod["metadata"];
-    let (namespace, name) = (text(&meta["namespace"]), text(&meta["name"]));
-    let identity = json!([meta["uid"], note.reason, note.message, note.field]).to_string();
-    let hash: String =
-        Sha256::digest(identity).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let key = Key::new(Resource::Events, namespace, &format!("{name}.{hash}"));
-    let counted = store.update(&key, |old| -> Result<Decision, WriteError> {
-        let mut event = Value::clone(old);
-        event["count"] = (old["count"].as_u64().unwrap_or(1) + 1).into();
-        event["lastTimestamp"] = now.clone().into();
-        Ok(Decision::Put(event))
-    });
-    let written = match counted {
-        Err(WriteError::Missing) => {
-            let event = event(pod, note, &key, &now);
+    let (namespace, prefix) = (text(&meta["namespace"]), format!("{}.", text(&meta["name"])));
+    let known = store.list_prefixed(Resource::Events, namespace, &prefix);
+    let written = match known.iter().find(|event| note.tells(event, &meta["uid"])) {
+        Some(event) => count_again(store, event, &clock::text(now)),
+        None => {
+            // Names sort by time, as kubectl shows what happened within a second.
+            let name = format!("{prefix}{:016x}", now.as_nanosecond());
+            let key = Key::new(Resource::Events, namespace, &name);
+            let event = event(pod, note, &key, &clock::text(now));
             store.create(key, event).map(drop)
         }
-        other => other.map(drop),
     };
     if let Err(error) = written {
         tracing::debug!(%error, reason = note.reason, "an event was not recorded");
     }
+}
+
+fn count_again(store: &Store, event: &Object, now: &str) -> Result<(), WriteError> {
+    let counted = store.update(&Key::of(Resource::Events, event), |old| {
+        let mut event = Value::clone(old);
+        event["count"] = (old["count"].as_u64().unwrap_or(1) + 1).into();
+        event["lastTimestamp"] = now.into();
+        Ok::<_, WriteError>(Decision::Put(event))
+    });
+    counted.map(drop)
 }
 
 fn text(value: &Value) -> &str {

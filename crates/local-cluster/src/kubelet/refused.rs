@@ -55,7 +55,8 @@ pub(crate) fn image(reference: &str, container: &str, policy: &str) -> Result<Im
         return Err(blocked("InvalidImageName", message));
     }
     if policy == "Never" {
-        let message = format!("Container image {reference:?} is not present with pull policy of Never");
+        let message =
+            format!("Container image {reference:?} is not present with pull policy of Never");
         return Err(blocked("ErrImageNeverPull", message));
     }
     let message = format!(

@@ -40,11 +40,7 @@ fn short(name: &str) -> String {
     name[..end].trim_end_matches(['-', '.']).to_owned()
 }
 
-fn container(
-    source: &Source<'_>,
-    given: &Value,
-    hostname: &str,
-) -> Result<ContainerSpec, Blocked> {
+fn container(source: &Source<'_>, given: &Value, hostname: &str) -> Result<ContainerSpec, Blocked> {
     let name = text(&given["name"]);
     let image = refused::image(text(&given["image"]), name, text(&given["imagePullPolicy"]))?;
     let (uid, gid) = user(source.pod, given);
@@ -113,9 +109,8 @@ fn setting<'a>(pod: &'a Value, container: &'a Value, field: &str) -> &'a Value {
 }
 
 fn user(pod: &Value, container: &Value) -> (u32, u32) {
-    let id = |field: &str| {
-        setting(pod, container, field).as_u64().and_then(|id| u32::try_from(id).ok())
-    };
+    let id =
+        |field: &str| setting(pod, container, field).as_u64().and_then(|id| u32::try_from(id).ok());
     let uid = id("runAsUser").unwrap_or(USER);
     (uid, id("runAsGroup").unwrap_or(if uid == USER { USER } else { 0 }))
 }

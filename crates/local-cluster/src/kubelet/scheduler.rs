@@ -112,8 +112,9 @@ fn refuse(store: &Arc<Store>, pod: &Object, lacking: &[&str]) {
         return;
     }
     let why = Some(("Unschedulable", message.as_str()));
-    let refused =
-        change(store, pod, |new| set_condition(&mut new["status"], "PodScheduled", false, why, now));
+    let refused = change(store, pod, |new| {
+        set_condition(&mut new["status"], "PodScheduled", false, why, now)
+    });
     if refused {
         events::record(store, pod, &Note::scheduler("Warning", "FailedScheduling", message));
     }
@@ -165,7 +166,8 @@ mod tests {
 
     #[test]
     fn init_containers_count_where_they_are_larger() {
-        let container = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu, "memory": "1Ki"}}});
+        let container =
+            |cpu: &str| json!({"resources": {"requests": {"cpu": cpu, "memory": "1Ki"}}});
         let pod = json!({"spec": {"containers": [container("1"), container("500m")],
                                   "initContainers": [container("2")]}});
         assert_eq!(requests(&pod), Requests { cpu_millis: 2000, memory_bytes: 2048 });

@@ -156,7 +156,12 @@ fn seen_status(pod: &Value, container: &Value, seen: &ContainerStatus, init: boo
             (json!({"running": {"startedAt": clock::text(*started_at)}}), seen.started && !init)
         }
         ContainerState::Terminated {
-            exit_code, signal, reason, message, started_at, finished_at
+            exit_code,
+            signal,
+            reason,
+            message,
+            started_at,
+            finished_at,
         } => {
             let mut ended = json!({
                 "exitCode": exit_code, "reason": reason,
@@ -239,25 +244,14 @@ fn conditions(status: &mut Value, pod: &Value, now: Timestamp) {
         "Failed" => Some("PodFailed"),
         _ => None,
     };
-    let list = |field: &str| status[field].as_array().cloned().unwrap_or_default();
-    let names = |unready: Vec<Value>| {
-        let names: Vec<String> = unready
-            .iter()
-            .map(|c| c["name"].as_str().unwrap_or_default().to_owned())
-            .collect();
-        names.join(" ")
-    };
-    let uninit: Vec<Value> = list("initContainerStatuses")
-        .into_iter()
-        .filter(|c| c["state"]["terminated"]["exitCode"] != 0)
-        .collect();
+    let uninit =
+        names(status, "initContainerStatuses", |c| c["state"]["terminated"]["exitCode"] != 0);
     let initialized = uninit.is_empty() || phase == "Succeeded";
-    let incomplete = format!("containers with incomplete status: [{}]", names(uninit));
-    let unready: Vec<Value> =
-        list("containerStatuses").into_iter().filter(|c| c["ready"] != true).collect();
-    let known = !list("containerStatuses").is_empty();
+    let incomplete = format!("containers with incomplete status: [{}]", uninit.join(" "));
+    let unready = names(status, "containerStatuses", |c| c["ready"] != true);
+    let known = status["containerStatuses"].as_array().is_some_and(|all| !all.is_empty());
     let ready = known && unready.is_empty() && over.is_none();
-    let message = format!("containers with unready status: [{}]", names(unready));
+    let message = format!("containers with unready status: [{}]", unready.join(" "));
     let sandbox = status.get("hostIP").is_some_and(Value::is_string) && over.is_none();
     set_condition(status, "PodReadyToStartContainers", sandbox, None, now);
     let why = match (initialized, over) {
@@ -278,6 +272,12 @@ fn conditions(status: &mut Value, pod: &Value, now: Timestamp) {
     }
 }
 
+fn names(status: &Value, list: &str, which: fn(&Value) -> bool) -> Vec<String> {
+    let all = status[list].as_array().into_iter().flatten();
+    let name = |c: &Value| c["name"].as_str().unwrap_or_default().to_owned();
+    all.filter(|container| which(container)).map(name).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,7 +293,8 @@ mod tests {
     }
 
     fn seen(init: ContainerState, main: ContainerState) -> PodStatus {
-        let status = |name: &str, state| ContainerStatus { name: name.into(), state, started: true };
+        let status =
+            |name: &str, state| ContainerStatus { name: name.into(), state, started: true };
         PodStatus {
             started_at: at(),
             ip: None,

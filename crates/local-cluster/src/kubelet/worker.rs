@@ -163,10 +163,15 @@ impl Worker {
         let longest = longest.min(Duration::from_secs(left));
         let on_objects = matches!(blocked, Blocked::Config { .. } | Blocked::Volume { .. });
         let mut changes = self.store.subscribe();
-        tokio::select! {
-            _ = self.object.changed() => self.look(),
-            _ = changes.changed(), if on_objects => {}
-            () = tokio::time::sleep(longest) => {}
+        let sleep = tokio::time::sleep(longest);
+        tokio::pin!(sleep);
+        // The object also changes by what is written here: only its end matters.
+        while self.is_wanted() {
+            tokio::select! {
+                _ = self.object.changed() => self.look(),
+                _ = changes.changed(), if on_objects => return,
+                () = &mut sleep => return,
+            }
         }
     }
 

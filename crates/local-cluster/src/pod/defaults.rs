@@ -51,9 +51,12 @@ fn container(container: &mut Value) {
         }
     }
     if let Some(probe) = container.get_mut("startupProbe") {
-        for (field, value) in
-            [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
-        {
+        for (field, value) in [
+            ("timeoutSeconds", 1),
+            ("periodSeconds", 10),
+            ("successThreshold", 1),
+            ("failureThreshold", 3),
+        ] {
             set(probe, field, json!(value));
         }
     }

@@ -132,7 +132,8 @@ impl Check {
             || value.as_str() == Some("")
             || value.as_array().is_some_and(Vec::is_empty);
         let wild = known.iter().any(|k| {
-            k.strip_suffix(".*").is_some_and(|k| pattern == k || pattern.starts_with(&format!("{k}.")))
+            k.strip_suffix(".*")
+                .is_some_and(|k| pattern == k || pattern.starts_with(&format!("{k}.")))
         });
         if unset || wild || known.contains(&pattern) {
             return;
@@ -166,7 +167,9 @@ impl Check {
             self.only_flag(&spec[field], &format!("spec.{field}"), only);
         }
         if let Some(deadline) = spec.get("activeDeadlineSeconds")
-            && !deadline.as_i64().is_some_and(|seconds| (1..=i64::from(i32::MAX)).contains(&seconds))
+            && !deadline
+                .as_i64()
+                .is_some_and(|seconds| (1..=i64::from(i32::MAX)).contains(&seconds))
         {
             let why = "must be between 1 and 2147483647, inclusive";
             self.0.push(FieldError::invalid("spec.activeDeadlineSeconds", deadline, why));
@@ -185,7 +188,8 @@ impl Check {
     }
 
     fn only(&mut self, value: &Value, path: &str, known: &[&str]) {
-        if let Some(text) = value.as_str().filter(|text| !text.is_empty() && !known.contains(text)) {
+        if let Some(text) = value.as_str().filter(|text| !text.is_empty() && !known.contains(text))
+        {
             self.0.push(FieldError::unsupported(path, text, known));
         }
     }
@@ -230,7 +234,11 @@ impl Check {
                 let why = "may not specify more than 1 volume type";
                 self.0.push(FieldError::forbidden(path.as_str(), why));
             }
-            self.only(&volume["emptyDir"]["medium"], &format!("{path}.emptyDir.medium"), &["Memory"]);
+            self.only(
+                &volume["emptyDir"]["medium"],
+                &format!("{path}.emptyDir.medium"),
+                &["Memory"],
+            );
         }
     }
 
@@ -298,7 +306,11 @@ impl Check {
             let inside = |text: &str| text.split('/').all(|part| part != "..");
             if !place.starts_with('/') || !inside(place) {
                 let why = "must be an absolute path without '..'";
-                self.0.push(FieldError::invalid(format!("{path}.mountPath"), &mount["mountPath"], why));
+                self.0.push(FieldError::invalid(
+                    format!("{path}.mountPath"),
+                    &mount["mountPath"],
+                    why,
+                ));
             }
             if !paths.insert(place) {
                 self.0.push(FieldError::duplicate(format!("{path}.mountPath"), place));
@@ -318,7 +330,10 @@ impl Check {
                 let text = amount.as_str().unwrap_or_default();
                 let parsed = quantity::millis(text);
                 if !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-                    self.0.push(FieldError::forbidden(path, "the local cluster has no such resource"));
+                    self.0.push(FieldError::forbidden(
+                        path,
+                        "the local cluster has no such resource",
+                    ));
                 } else if parsed.is_none() {
                     self.0.push(FieldError::invalid(path, amount, "must be a quantity"));
                 } else if section == "requests"
@@ -365,7 +380,8 @@ mod tests {
                 s["containers"][0]["securityContext"] = json!({"privileged": true});
             }),
             ("spec.containers[0].securityContext.capabilities.add", |s| {
-                s["containers"][0]["securityContext"] = json!({"capabilities": {"add": ["NET_RAW"]}});
+                s["containers"][0]["securityContext"] =
+                    json!({"capabilities": {"add": ["NET_RAW"]}});
             }),
             ("spec.containers[0].livenessProbe", |s| {
                 s["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["x"]}});

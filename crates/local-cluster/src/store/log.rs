@@ -96,10 +96,7 @@ fn options() -> OpenOptions {
     options
 }
 
-fn write_new<'a>(
-    path: &Path,
-    payloads: impl Iterator<Item = &'a [u8]>,
-) -> io::Result<(File, u64)> {
+fn write_new<'a>(path: &Path, payloads: impl Iterator<Item = &'a [u8]>) -> io::Result<(File, u64)> {
     let mut file = options().truncate(true).open(path)?;
     let mut out = io::BufWriter::new(&mut file);
     out.write_all(MAGIC)?;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,8 @@ struct Inner {
     version: u64,
     log: Log,
     compact_at: u64,
+    /// Space for deletions when the disk is full.
+    reserve: PathBuf,
 }
 
 /// Why a store does not open.
@@ -88,6 +90,7 @@ enum Record {
 }
 
 const COMPACT_FLOOR: u64 = 4 << 20;
+const RESERVE: u64 = 64 << 10;
 
 impl Store {
     /// Opens or creates the store in `dir`; only one process can.
@@ -102,7 +105,9 @@ impl Store {
             version: 0,
             log,
             compact_at: COMPACT_FLOOR,
+            reserve: dir.join("reserve"),
         };
+        keep_reserve(&inner.reserve);
         for record in records {
             let size = record.len();
             let record = serde_json::from_slice(&record).map_err(|e| io(e.into()))?;
@@ -135,6 +140,22 @@ impl Store {
         let inner = self.lock();
         let found = inner.range(resource, namespace).map(|(_, object)| object.clone()).collect();
         (found, inner.version)
+    }
+
+    /// Returns the objects of one kind and namespace whose names begin with `prefix`.
+    pub(crate) fn list_prefixed(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        prefix: &str,
+    ) -> Vec<Object> {
+        let inner = self.lock();
+        let from = inner.objects.range(Key::new(resource, namespace, prefix)..);
+        from.take_while(|(key, _)| {
+            key.resource == resource && key.namespace == namespace && key.name.starts_with(prefix)
+        })
+        .map(|(_, object)| object.clone())
+        .collect()
     }
 
     /// Returns what [`Store::list`] returned when `version` was the present one.
@@ -209,11 +230,9 @@ impl Inner {
         resource: Resource,
         namespace: &'a str,
     ) -> impl Iterator<Item = (&'a Key, &'a Object)> {
-        self.objects
-            .range(Key::new(resource, namespace, "")..)
-            .take_while(move |(key, _)| {
-                key.resource == resource && (namespace.is_empty() || key.namespace == namespace)
-            })
+        self.objects.range(Key::new(resource, namespace, "")..).take_while(move |(key, _)| {
+            key.resource == resource && (namespace.is_empty() || key.namespace == namespace)
+        })
     }
 
     fn put(&mut self, key: Key, mut object: Value) -> Result<Object, WriteError> {
@@ -236,7 +255,10 @@ impl Inner {
     /// Puts a record on disk, then into effect.
     fn write(&mut self, record: Record) -> Result<(), WriteError> {
         let bytes = serde_json::to_vec(&record).map_err(|e| WriteError::Storage(e.into()))?;
-        self.log.append(&bytes).map_err(WriteError::Storage)?;
+        if let Err(error) = self.log.append(&bytes) {
+            self.make_room(&record);
+            self.log.append(&bytes).map_err(|_| WriteError::Storage(error))?;
+        }
         self.replay(record, bytes.len());
         if self.log.len() > self.compact_at
             && let Err(error) = self.compact()
@@ -245,6 +267,24 @@ impl Inner {
             tracing::warn!(%error, "the log could not be compacted");
         }
         Ok(())
+    }
+
+    /// Frees disk: by leaving out what is no longer so, and for deletions by the reserve.
+    fn make_room(&mut self, record: &Record) {
+        let frees = match record {
+            Record::Delete(..) => true,
+            Record::Put(_, _, object) => object["metadata"].get("deletionTimestamp").is_some(),
+            Record::Mark(_) => false,
+        };
+        if frees {
+            fs::remove_file(&self.reserve).ok();
+        }
+        if let Err(error) = self.compact() {
+            tracing::warn!(%error, "the disk is full and the log could not be compacted");
+        } else if !frees {
+            // Still there for the next deletion.
+            keep_reserve(&self.reserve);
+        }
     }
 
     fn replay(&mut self, record: Record, size: usize) {
@@ -272,9 +312,10 @@ impl Inner {
     /// Rewrites the log with what exists now.
     fn compact(&mut self) -> io::Result<()> {
         let mark = Record::Mark(self.version);
-        let puts = self.objects.iter().map(|(key, object)| {
-            Record::Put(version_of(object), key.clone(), object.clone())
-        });
+        let puts = self
+            .objects
+            .iter()
+            .map(|(key, object)| Record::Put(version_of(object), key.clone(), object.clone()));
         let mut records: Vec<Vec<u8>> =
             puts.map(|record| serde_json::to_vec(&record)).collect::<Result<_, _>>()?;
         records.push(serde_json::to_vec(&mark)?);
@@ -295,6 +336,17 @@ fn without_version(object: &Value) -> Value {
         meta.remove("resourceVersion");
     }
     object
+}
+
+/// Occupies some disk, if there is some.
+fn keep_reserve(path: &Path) {
+    if fs::metadata(path).is_ok_and(|meta| meta.len() == RESERVE) {
+        return;
+    }
+    let whole = vec![b'.'; usize::try_from(RESERVE).unwrap_or(0)];
+    if fs::write(path, whole).is_err() {
+        fs::remove_file(path).ok();
+    }
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {

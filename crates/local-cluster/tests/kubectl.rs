@@ -1,0 +1,162 @@
+//! The real `kubectl` against the local cluster.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Output, Stdio};
+
+use libtest_mimic::Trial;
+
+use crate::support::daemon::Daemon;
+use crate::support::{Needs, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let test = |name, test| trial(name, Needs::Kubectl, test);
+    vec![
+        test("kubectl_get_describe_events_delete", get_describe_delete),
+        test("kubectl_get_w_and_logs_f", watch_and_follow),
+        test("kubectl_exec_with_and_without_a_terminal", exec),
+        test("kubectl_names_what_is_not_there", unknown),
+        test("kubectl_apply_patch_label_annotate", apply),
+    ]
+}
+
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: one, labels: {app: loom-weaver}}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: weaver
+    image: loom.local/host
+    command: [bash, -c, 'echo hello; while [ ! -e ~/stop ]; do sleep 0.05; done; echo over']
+"#;
+
+fn command(daemon: &Daemon, args: &[&str]) -> Command {
+    let mut command = Command::new("kubectl");
+    command.arg("--kubeconfig").arg(daemon.kubeconfig()).arg("--request-timeout=60s").args(args);
+    // Its discovery cache belongs to the cluster.
+    command.env("KUBECACHEDIR", daemon.dir().join("cache"));
+    command
+}
+
+fn run(daemon: &Daemon, args: &[&str], input: &str) -> Output {
+    let mut command = command(daemon, args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn ok(daemon: &Daemon, args: &[&str], input: &str) -> String {
+    let output = run(daemon, args, input);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fails(daemon: &Daemon, args: &[&str], input: &str) -> String {
+    let output = run(daemon, args, input);
+    assert!(!output.status.success(), "{args:?} went well");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn start_pod(daemon: &Daemon) {
+    assert_eq!(ok(daemon, &["create", "-f", "-"], POD), "pod/one created\n");
+    ok(daemon, &["wait", "pod/one", "--for=condition=Ready", "--timeout=60s"], "");
+}
+
+fn get_describe_delete() {
+    let daemon = Daemon::start();
+    start_pod(&daemon);
+    let table = ok(&daemon, &["get", "pods"], "");
+    let words: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]);
+    assert_eq!(words[1][..4], ["one", "1/1", "Running", "0"]);
+    assert!(
+        ok(&daemon, &["get", "po", "-A", "-o", "wide", "-l", "app"], "").contains("loom-local")
+    );
+    for what in ["ns", "nodes", "secrets", "cm", "sa", "events"] {
+        ok(&daemon, &["get", what], "");
+    }
+    let described = ok(&daemon, &["describe", "pod", "one"], "");
+    for part in ["Status:           Running", "Started container weaver", "Successfully assigned"] {
+        assert!(described.contains(part), "{part} in {described}");
+    }
+    ok(&daemon, &["describe", "node", "loom-local"], "");
+    let events = ok(&daemon, &["events", "--for", "pod/one"], "");
+    assert!(events.contains("Scheduled") && events.contains("Started"), "{events}");
+    assert_eq!(ok(&daemon, &["delete", "pod", "one"], ""), "pod \"one\" deleted\n");
+    assert_eq!(ok(&daemon, &["get", "pods", "-o", "name"], ""), "");
+}
+
+fn watch_and_follow() {
+    let daemon = Daemon::start();
+    start_pod(&daemon);
+    let mut watch =
+        command(&daemon, &["get", "pods", "-w"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("NAME"));
+    assert!(lines.next().unwrap().contains("Running"));
+    let follow = command(&daemon, &["logs", "-f", "one"]).stdout(Stdio::piped()).spawn().unwrap();
+    ok(&daemon, &["exec", "one", "--", "sh", "-c", "touch ~/stop"], "");
+    let output = follow.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "hello\nover\n");
+    assert!(lines.any(|line| line.contains("Completed")));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert_eq!(ok(&daemon, &["logs", "one", "--tail=1"], ""), "over\n");
+}
+
+fn exec() {
+    let daemon = Daemon::start();
+    start_pod(&daemon);
+    let output = run(&daemon, &["exec", "-i", "one", "--", "sh", "-c", "cat; exit 7"], "input");
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), &b"input"[..]));
+    assert!(
+        fails(&daemon, &["exec", "one", "--", "nope"], "").contains("executable file not found")
+    );
+    assert!(
+        fails(&daemon, &["exec", "one", "-c", "x", "--", "ls"], "").contains("not valid for pod")
+    );
+    let line = format!(
+        "stty rows 33 cols 99; kubectl --kubeconfig {} exec -it one -- \
+         sh -c 'test -t 0 && tty && stty size'",
+        daemon.kubeconfig().display()
+    );
+    // `script` gives it a terminal.
+    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("/dev/pts/0\n") && text.contains("33 99\n"), "{text}");
+}
+
+fn unknown() {
+    let daemon = Daemon::start();
+    let words = fails(&daemon, &["get", "deployments"], "");
+    assert!(words.contains("doesn't have a resource type \"deployments\""), "{words}");
+    assert!(fails(&daemon, &["get", "pod", "x"], "").contains("pods \"x\" not found"));
+    assert!(fails(&daemon, &["logs", "x"], "").contains("not found"));
+    let bad = POD.replace("restartPolicy", "hostNetwork: true\n  restartPolicy");
+    assert!(fails(&daemon, &["create", "-f", "-"], &bad).contains("spec.hostNetwork: Forbidden"));
+    let bad = POD.replace("command", "comand");
+    let words = fails(&daemon, &["create", "-f", "-"], &bad);
+    assert!(words.contains("unknown field \"spec.containers[0].comand\""), "{words}");
+    let words = fails(&daemon, &["create", "namespace", "x"], "");
+    assert!(words.contains("unknown format"), "{words}");
+}
+
+fn apply() {
+    let daemon = Daemon::start();
+    let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {a: '1'}}";
+    assert_eq!(ok(&daemon, &["apply", "-f", "-"], map), "configmap/m created\n");
+    assert_eq!(ok(&daemon, &["apply", "-f", "-"], map), "configmap/m unchanged\n");
+    let map = map.replace("a: '1'", "b: '2'");
+    assert_eq!(ok(&daemon, &["apply", "-f", "-"], &map), "configmap/m configured\n");
+    assert_eq!(ok(&daemon, &["get", "cm", "m", "-o", "jsonpath={.data}"], ""), "{\"b\":\"2\"}");
+    ok(&daemon, &["label", "cm", "m", "x=y"], "");
+    ok(&daemon, &["annotate", "cm", "m", "x=y"], "");
+    ok(&daemon, &["patch", "cm", "m", "-p", "{\"data\":{\"c\":\"3\"}}"], "");
+    ok(&daemon, &["delete", "cm", "m"], "");
+}
