@@ -47,6 +47,9 @@ pub(crate) enum Fault {
     TooMany(u32),
 }
 
+/// What is done to the store before a call.
+type Hook = Box<dyn FnOnce(&Store) + Send>;
+
 /// The server. Dropping it ends it.
 pub(crate) struct Fake {
     server: Server,
@@ -58,6 +61,8 @@ pub(crate) struct Fake {
 struct Server {
     store: Arc<Store>,
     faults: Arc<Mutex<HashMap<String, Fault>>>,
+    once: Arc<Mutex<HashMap<String, Fault>>>,
+    hooks: Arc<Mutex<HashMap<String, Hook>>>,
     calls: Arc<Mutex<Vec<String>>>,
     skew: Arc<Mutex<SignedDuration>>,
 }
@@ -69,6 +74,8 @@ impl Fake {
         let server = Server {
             store: Arc::default(),
             faults: Arc::default(),
+            once: Arc::default(),
+            hooks: Arc::default(),
             calls: Arc::default(),
             skew: Arc::default(),
         };
@@ -92,6 +99,16 @@ impl Fake {
     /// What is stored.
     pub(crate) fn store(&self) -> &Store {
         &self.server.store
+    }
+
+    /// Makes the next call of `verb` fail; `list continued` is a page that is not the first.
+    pub(crate) fn fail_once(&self, verb: &str, fault: Fault) {
+        self.server.once.lock().unwrap().insert(verb.to_owned(), fault);
+    }
+
+    /// Does something to the store just before the next call of `verb` is done.
+    pub(crate) fn before(&self, verb: &str, hook: impl FnOnce(&Store) + Send + 'static) {
+        self.server.hooks.lock().unwrap().insert(verb.to_owned(), Box::new(hook));
     }
 
     /// Makes every call of `verb` (`create`, `get`, `list`, ...) fail, or none.
@@ -157,7 +174,13 @@ impl Server {
     async fn faulty(&self, request: Request) -> Response {
         let call = Call::of(request).await;
         self.calls.lock().unwrap().push(format!("{} {}", call.verb, call.kind));
-        let fault = self.faults.lock().unwrap().get(call.verb).cloned();
+        let hook = self.hooks.lock().unwrap().remove(call.verb);
+        if let Some(hook) = hook {
+            hook(&self.store);
+        }
+        let name = if call.query.contains_key("continue") { "list continued" } else { call.verb };
+        let once = self.once.lock().unwrap().remove(name);
+        let fault = once.or_else(|| self.faults.lock().unwrap().get(call.verb).cloned());
         match fault {
             None => self.right(&call),
             Some(Fault::Hang) => std::future::pending().await,
