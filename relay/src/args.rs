@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use cluster::{Cluster, ClusterArgs};
 use service::{GuardArgs, Health, LogArgs, Metrics, ServeArgs, Shutdown, Task};
 use tokio::net::TcpListener;
+use wire::problem::Code;
 
+use crate::problem::Refusal;
 use crate::{MAX_VIEWERS, Relay, app};
 
 /// How often the namespace is looked at until it is there.
@@ -52,7 +57,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let relay = Relay::new(cluster.clone(), guard, shutdown.token());
     let relay = relay.with_max_viewers(args.max_streams);
     let _namespace = Task::spawn(check_namespace(cluster, health.clone()));
-    let router: Router = app(relay.clone()).merge(health.router()).merge(metrics.router());
+    let router = app(relay.clone()).merge(guarded(metrics.router(), &relay));
+    let router = router.merge(health.router()).fallback(no_route);
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
     tracing::info!(address = %listener.local_addr()?, "relay listens");
@@ -60,6 +66,24 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     // Viewers that do not read hold nobody up for longer.
     let _ = tokio::time::timeout(FAREWELL, relay.drained()).await;
     Ok(())
+}
+
+/// Lets only callers through that the API would let through.
+fn guarded(router: Router, relay: &Relay) -> Router {
+    router.layer(from_fn_with_state(relay.clone(), guard))
+}
+
+async fn guard(
+    State(relay): State<Relay>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    relay.guard.check(request.uri(), request.headers())?;
+    Ok(next.run(request).await)
+}
+
+async fn no_route() -> Refusal {
+    Refusal::new(Code::NotFound, "there is no such path")
 }
 
 /// Looks at the namespace until it is there; `/readyz` says so meanwhile.

@@ -37,7 +37,7 @@ pub(crate) async fn serve(
 ) -> mpsc::Receiver<Join> {
     let mut watch = Watch::new(&cluster, id);
     match watch.reach(&cluster).await {
-        Ok(exec) => carry(exec, &mut watch, &mut joins).await,
+        Ok(exec) => carry(&cluster, exec, &mut watch, &mut joins).await,
         Err(end) => {
             let log = match end {
                 End::Exited(_) => log(&cluster, id).await,
@@ -63,7 +63,7 @@ where
             let (mut pump, writer) = link::start(read, write);
             let nobody = std::future::pending();
             if let Over::Broken(_) = both(pump.run(&mut joins, nobody, IDLE), writer).await {
-                pump.end(&End::Broken);
+                pump.end(&End::Broken, &[]);
             }
         }
         Err(error) => refuse(&mut joins, &[], &End::Unavailable(error.to_string())),
@@ -80,7 +80,12 @@ async fn both(pump: impl Future<Output = Over>, writer: impl Future<Output = ()>
 }
 
 /// Carries frames between the host and all viewers.
-async fn carry(mut exec: Exec, watch: &mut Watch, joins: &mut mpsc::Receiver<Join>) {
+async fn carry(
+    cluster: &Cluster,
+    mut exec: Exec,
+    watch: &mut Watch,
+    joins: &mut mpsc::Receiver<Join>,
+) {
     let Some(stdin) = exec.stdin.take() else { return };
     let status = exec.status();
     let (mut pump, writer) = link::start(exec.stdout, stdin);
@@ -95,7 +100,12 @@ async fn carry(mut exec: Exec, watch: &mut Watch, joins: &mut mpsc::Receiver<Joi
             watch.why().await
         }
     };
-    pump.end(&end);
+    // A program may end while its host is being reached: then its log has what nobody heard.
+    let log = match end {
+        End::Exited(_) if pump.owes_greetings() => log(cluster, watch.id).await,
+        _ => Vec::new(),
+    };
+    pump.end(&end, &log);
 }
 
 /// Tells everybody who waits now why there is no seat, or what was written before the end.

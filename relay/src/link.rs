@@ -136,6 +136,8 @@ pub(crate) struct Pump<R> {
 struct Viewer {
     frames: Filler,
     end: oneshot::Sender<End>,
+    /// The host has said something to it.
+    greeted: bool,
 }
 
 /// Starts a link over a stream's halves; the second part writes until the pump is dropped.
@@ -207,9 +209,18 @@ impl<R: AsyncRead + Unpin> Pump<R> {
         self.viewers.is_empty()
     }
 
-    /// Tells every viewer that it is over, and why.
-    pub(crate) fn end(self, end: &End) {
+    /// Tells whether the host has not said a word to somebody.
+    pub(crate) fn owes_greetings(&self) -> bool {
+        self.viewers.values().any(|viewer| !viewer.greeted)
+    }
+
+    /// Tells every viewer that it is over, and why; `log` first to those that have heard nothing.
+    pub(crate) fn end(self, end: &End, log: &[Frame]) {
         for viewer in self.viewers.into_values() {
+            if !viewer.greeted {
+                // A log that does not fit, or a viewer that has left, changes nothing.
+                let _ = log.iter().all(|frame| viewer.frames.push(frame.clone()));
+            }
             // A viewer that has left needs no reason.
             let _ = viewer.end.send(end.clone());
         }
@@ -226,7 +237,7 @@ impl<R: AsyncRead + Unpin> Pump<R> {
         self.next = self.next.wrapping_add(1);
         let (filler, frames) = queue();
         let ((end, ended), (here, left)) = (oneshot::channel(), oneshot::channel());
-        self.viewers.insert(viewer, Viewer { frames: filler, end });
+        self.viewers.insert(viewer, Viewer { frames: filler, end, greeted: false });
         let to_host = self.to_host.clone();
         self.escorts.push(Box::pin(async move {
             let mouth = Mouth { viewer, to_host: to_host.clone() };
@@ -255,7 +266,8 @@ impl<R: AsyncRead + Unpin> Pump<R> {
 
     /// A viewer whose queue is full is let go: it may attach again, and the others go on.
     fn give(&mut self, viewer: ViewerId, frame: Frame) {
-        let Some(seated) = self.viewers.get(&viewer) else { return };
+        let Some(seated) = self.viewers.get_mut(&viewer) else { return };
+        seated.greeted = true;
         if seated.frames.push(frame) {
             return;
         }

@@ -27,6 +27,7 @@ pub(super) struct Host {
     told: Arc<watch::Sender<Option<End>>>,
     broken: Arc<watch::Sender<bool>>,
     links: Arc<watch::Sender<usize>>,
+    mute: Arc<watch::Sender<bool>>,
 }
 
 impl Default for Host {
@@ -37,6 +38,7 @@ impl Default for Host {
             told: Arc::new(watch::Sender::new(None)),
             broken: Arc::new(watch::Sender::new(false)),
             links: Arc::new(watch::Sender::new(0)),
+            mute: Arc::new(watch::Sender::new(false)),
         }
     }
 }
@@ -45,6 +47,11 @@ impl Host {
     /// Ends every link as a deleted weaver does, or otherwise.
     pub(super) fn tell(&self, end: End) {
         self.told.send_replace(Some(end));
+    }
+
+    /// Says nothing to anybody any more.
+    pub(super) fn fall_silent(&self) {
+        self.mute.send_replace(true);
     }
 
     /// Breaks the stream.
@@ -114,11 +121,18 @@ impl Host {
         };
         match over {
             Over::Idle => {}
-            Over::Told(end) => pump.end(&end),
-            Over::Broken(_) => pump.end(&End::Broken),
+            Over::Told(end) => pump.end(&end, &log()),
+            Over::Broken(_) => pump.end(&End::Broken, &[]),
         }
         joins
     }
+}
+
+/// What the cluster kept of a program that nobody reached.
+fn log() -> Vec<Frame> {
+    let hello = Hello { session: [0; 16], input: 0, tty: true, size: Size::default() };
+    let kept = Frame::Output { offset: 0, data: Bytes::from_static(b"from the log\n") };
+    vec![Frame::Hello { offset: 0, hello }, kept]
 }
 
 struct Echo {
@@ -211,6 +225,8 @@ impl Echo {
     }
 
     fn send(&mut self, viewer: ViewerId, frame: Frame) {
-        Record::Frame(viewer, frame).put(&mut self.out);
+        if !*self.host.mute.borrow() {
+            Record::Frame(viewer, frame).put(&mut self.out);
+        }
     }
 }

@@ -117,6 +117,25 @@ async fn ends_from_outside_are_told() {
 }
 
 #[tokio::test]
+async fn who_heard_nothing_of_a_program_that_has_ended_gets_its_log() {
+    let rig = Rig::start().await;
+    let mut early = attach(&rig).await;
+    frame(&mut early).await;
+    rig.host.fall_silent();
+    let mut late = attach(&rig).await;
+    let opened = |record: &Record| matches!(record, Record::Open(2, _)).then_some(());
+    rig.host.hears(opened).await;
+    rig.host.tell(End::Exited(0));
+    assert!(matches!(frame(&mut late).await, Frame::Hello { .. }));
+    let log = Frame::Output { offset: 0, data: Bytes::from_static(b"from the log\n") };
+    assert_eq!(frame(&mut late).await, log);
+    for viewer in [&mut early, &mut late] {
+        assert_eq!(frame(viewer).await, Frame::Exit { code: 0 });
+        assert_eq!(closed(viewer).await, close(1000, "exit 0"));
+    }
+}
+
+#[tokio::test]
 async fn a_broken_stream_lets_viewers_attach_again() {
     let rig = Rig::start().await;
     let mut viewer = attach(&rig).await;
