@@ -204,7 +204,8 @@ fn why_no_mounts() -> String {
 
 /// Finds the cause behind a failure that the pod's first process reports.
 pub(crate) fn explain(message: String) -> StartReport {
-    match apparmor_forbids() {
+    let refused = ["ermission denied", "not permitted"].iter().any(|words| message.contains(words));
+    match refused && apparmor_forbids() {
         true => StartReport::Unsupported {
             cause: USER_NAMESPACES.to_owned(),
             fix: "sudo loom dev allow-userns".to_owned(),

@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, ShimIdentity, check_name};
@@ -70,9 +71,11 @@ impl Runtime {
             io::ErrorKind::AlreadyExists => Error::Exists(spec.id.clone()),
             _ => Error::Io { doing: "making the pod's folder", source },
         })?;
-        folder::write_json(&folder.spec(), spec).doing("writing the pod's spec")?;
         let pod = Pod::new(&spec.id, folder.clone());
-        match self.spawn(&folder) {
+        let started = folder::write_json(&folder.spec(), spec)
+            .doing("writing the pod's spec")
+            .and_then(|()| self.spawn(&folder));
+        match started {
             Ok(()) => Ok(pod),
             Err(cause) => {
                 pod.remove()?;
@@ -129,17 +132,11 @@ impl Runtime {
     /// Runs the shim and waits for its word. It forks away from the process that is waited for.
     fn spawn(&self, folder: &Folder) -> Result<(), Error> {
         let log = File::create(folder.shim_log()).doing("making the shim's log")?;
-        let mut child = Command::new(&self.0.binary)
-            .arg0("loom")
-            .args([SHIM_VERB, "run"])
-            .arg(folder.path())
-            .arg(&self.0.binary)
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .doing("starting the pod's shim")?;
+        let mut command = Command::new(&self.0.binary);
+        command.arg0("loom").args([SHIM_VERB, "run"]).arg(folder.path()).arg(&self.0.binary);
+        command.current_dir(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = spawn_patiently(&mut command).doing("starting the pod's shim")?;
         let mut report = String::new();
         if let Some(mut pipe) = child.stdout.take() {
             pipe.read_to_string(&mut report).doing("waiting for the pod's shim")?;
@@ -156,21 +153,36 @@ impl Runtime {
     /// Removes copies of earlier binaries that no pod runs.
     fn drop_old_binaries(&self) {
         let Ok(ids) = self.list() else { return };
-        let used: Vec<PathBuf> = ids
-            .iter()
-            .filter_map(|id| self.folder(id).ok())
-            .filter_map(|folder| folder::read_json::<ShimIdentity>(&folder.identity()).ok())
-            .map(|shim| shim.binary)
-            .collect();
+        let binary = |id: &String| {
+            let folder = self.folder(id).ok()?;
+            Some(folder::read_json::<ShimIdentity>(&folder.identity()).ok()?.binary)
+        };
+        // A pod without identity is just being started, by a daemon that we do not know.
+        let Some(used) = ids.iter().map(binary).collect::<Option<Vec<_>>>() else { return };
         let Some(kept) = self.0.binary.parent() else { return };
         for entry in fs::read_dir(kept).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path != self.0.binary && !used.contains(&path) {
-                // A copy in use by nobody we know of; failing to remove it costs only space.
+            let unfinished = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if path != self.0.binary && !used.contains(&path) && !unfinished {
+                // Failing to remove it costs only space.
                 drop(fs::remove_file(path));
             }
         }
     }
+}
+
+/// A copy just made may still be open for writing: in a child that another thread has forked and
+/// that has not executed its own program yet.
+fn spawn_patiently(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..100 {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
+    command.spawn()
 }
 
 fn silent_end(folder: &Folder) -> String {
@@ -194,7 +206,8 @@ fn keep_binary(binary: &Path, into: &Path) -> io::Result<PathBuf> {
     if kept.exists() {
         return Ok(kept);
     }
-    let fresh = into.join(format!(".new-{}", std::process::id()));
+    let thread = std::thread::current().id();
+    let fresh = into.join(format!(".new-{}-{thread:?}", std::process::id()));
     fs::copy(binary, &fresh)?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
     fs::rename(&fresh, &kept)?;

@@ -55,6 +55,7 @@ pub(crate) fn run(context: Context<'_>, streams: &Streams) -> Result<Infallible,
     rootfs::enter_workdir(&context)?;
     if context.container.read_only_root {
         mounts::restrict("/", mounts::READ_ONLY, false)?;
+        mounts::restrict("/etc", mounts::READ_ONLY, false)?;
     }
     become_program(&context, &context.container.argv, streams)
 }

@@ -28,7 +28,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{
-    PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, set_parent_process_death_signal, waitid,
+    DumpableBehavior, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, set_dumpable_behavior,
+    set_parent_process_death_signal, waitid,
 };
 use rustix::thread::{
     Gid, LinkNameSpaceType, ThreadNameSpaceType, Uid, move_into_link_name_space,
@@ -97,6 +98,9 @@ fn begin(link: &UnixStream, binary: &Path, network: bool) -> Result<Setup, Failu
     let binary = openat(CWD, binary, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .step("opening the runtime's own binary")?;
     take_ids(&setup)?;
+    // Children that are not yet their program are in sight of the container: it must not get hold
+    // of this binary through them (CVE-2019-5736). Executing a program ends it.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step("hiding from the pod")?;
     rustix::system::sethostname(setup.hostname.as_bytes()).step("setting the host name")?;
     tun::open_low_ports();
     volumes::prepare(&setup, &binary)?;

@@ -73,6 +73,8 @@ fn write_files(
     files: &std::collections::BTreeMap<String, FileContent>,
 ) -> Result<(), Failure> {
     mounts::folder(folder, 0o755)?;
+    // They may be secrets: in memory, as Kubernetes keeps them.
+    mounts::fresh("tmpfs", folder, MountFlags::NOSUID | MountFlags::NODEV, "mode=755")?;
     for (name, content) in files {
         if !is_below(name) {
             return Err(Failure::Program(format!("{name:?} would leave its volume")));
