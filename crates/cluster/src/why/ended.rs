@@ -21,6 +21,7 @@ pub(super) fn why(pod: &Pod) -> Why {
                 .as_ref()
                 .map(|ended| by_itself(pod, ended))
         })
+        .or_else(|| by_init(pod))
         .or_else(|| by_disruption(pod))
         .unwrap_or_else(|| {
             let message = pod.status.as_ref().and_then(|status| status.message.as_deref());
@@ -47,6 +48,19 @@ fn by_cluster(pod: &Pod) -> Option<Why> {
         _ => format!("the cluster ended it: {words}"),
     };
     Some(said(reason, message))
+}
+
+/// A weaver's init containers bring the tools: without them nothing can start.
+pub(super) fn by_init(pod: &Pod) -> Option<Why> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let ended = statuses.iter().find_map(|status| {
+        let terminated = status.state.as_ref()?.terminated.as_ref()?;
+        (terminated.exit_code != 0).then_some((status, terminated))
+    });
+    let (status, terminated) = ended?;
+    let code = terminated.exit_code;
+    let message = format!("its init container {} ended with exit code {code}", status.name);
+    Some(said("InitFailed", message))
 }
 
 fn by_disruption(pod: &Pod) -> Option<Why> {

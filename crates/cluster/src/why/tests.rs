@@ -240,6 +240,18 @@ fn endings() {
 }
 
 #[test]
+fn tools_that_could_not_be_copied() {
+    for (phase, expected) in [("Failed", Phase::Failed), ("Pending", Phase::Pending)] {
+        let status = json!({"phase": phase, "initContainerStatuses": [{"name": "loom-tools",
+            "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 2, "reason": "Error"}}}],
+            "containerStatuses": waiting("PodInitializing", "")["containerStatuses"]});
+        let message = "its init container loom-tools ended with exit code 2";
+        says(status, expected, "InitFailed", message);
+    }
+}
+
+#[test]
 fn a_command_that_failed_is_told_by_its_code() {
     let mut failed = pod(ended("Failed", "Error", 7, 0));
     let container = &mut failed.spec.as_mut().unwrap().containers[0];

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod};
 use weaver::Why;
 
-use super::{image, plain, said};
+use super::{ended, image, plain, said};
 use crate::pod::phase;
 
 /// The reasons of pods that are only not there yet.
@@ -13,7 +13,7 @@ pub(super) const ON_ITS_WAY: [&str; 3] = ["Scheduling", "ContainerCreating", "St
 pub(super) fn why(pod: &Pod) -> Why {
     unscheduled(pod)
         .or_else(|| stuck(pod))
-        .or_else(|| failed_init(pod))
+        .or_else(|| ended::by_init(pod))
         .unwrap_or_else(|| on_its_way(pod))
 }
 
@@ -84,7 +84,7 @@ fn of_container(
             reason,
             format!("its container's configuration cannot be used: {}", plain(message)),
         )),
-        _ => Some(super::ended::start_error(reason, message)),
+        _ => Some(ended::start_error(reason, message)),
     }
 }
 
@@ -95,18 +95,6 @@ fn wanted_image<'a>(pod: &'a Pod, status: &'a ContainerStatus) -> &'a str {
     let mut all = spec.iter().flat_map(|spec| &spec.containers).chain(init);
     let wanted = all.find(|container| container.name == status.name);
     wanted.and_then(|container| container.image.as_deref()).unwrap_or(&status.image)
-}
-
-fn failed_init(pod: &Pod) -> Option<Why> {
-    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
-    let ended = statuses.iter().find_map(|status| {
-        let terminated = status.state.as_ref()?.terminated.as_ref()?;
-        (terminated.exit_code != 0).then_some((status, terminated))
-    });
-    let (status, terminated) = ended?;
-    let code = terminated.exit_code;
-    let message = format!("its init container {} ended with exit code {code}", status.name);
-    Some(said("InitFailed", message))
 }
 
 /// Nothing is wrong: says how far it has come.
