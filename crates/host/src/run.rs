@@ -211,6 +211,10 @@ impl Weaver {
         role: Role,
         terminal: Option<&Terminal>,
     ) -> io::Result<u8> {
+        let name = command.get_program();
+        if !shell::is_path(name) && shell::search(name.as_ref(), &self.environment.path).is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let program = match terminal {
             Some(terminal) => terminal.start(command)?,
             None => Program::start(command, role == Role::Setup)?,

@@ -1,6 +1,7 @@
 //! Which shell is the user's.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
@@ -35,12 +36,18 @@ fn login_name(path: &Path) -> OsString {
     name
 }
 
-/// Finds a program as a shell would; a name with a slash is a path.
-fn search(name: &Path, path: &OsStr) -> Option<PathBuf> {
-    if name.components().count() > 1 {
+/// Finds a program as a shell would: a name with a slash is a path, and folders of `PATH` that
+/// cannot be looked into are passed over.
+pub(crate) fn search(name: &Path, path: &OsStr) -> Option<PathBuf> {
+    if is_path(name.as_os_str()) {
         return can_run(name).then(|| name.to_owned());
     }
     std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| can_run(file))
+}
+
+/// Says whether a program is named by its path.
+pub(crate) fn is_path(name: &OsStr) -> bool {
+    name.as_bytes().contains(&b'/')
 }
 
 fn can_run(file: &Path) -> bool {
