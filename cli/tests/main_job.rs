@@ -1,0 +1,19 @@
+//! The main job on one machine: the real `loom`, its daemon, pods, and terminals that look at it.
+//!
+//! `LOOM_TEST_BIN` names another binary to test. Every case has a cluster of its own.
+
+mod support;
+
+#[path = "main_job/attached.rs"]
+mod attached;
+#[path = "main_job/commands.rs"]
+mod commands;
+#[path = "main_job/daemon.rs"]
+mod daemon;
+#[path = "main_job/plain.rs"]
+mod plain;
+
+fn main() {
+    let local = [attached::CASES, commands::CASES, daemon::CASES].concat();
+    support::main(&local, plain::CASES);
+}

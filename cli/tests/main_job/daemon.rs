@@ -1,0 +1,169 @@
+//! The daemon in the background: found, restarted, stopped, and what outlives it.
+
+use rustix::process::{Signal, kill_process};
+
+use crate::support::{Case, World, code, is_private, show, text, until};
+
+pub const CASES: &[Case] = &[
+    ("daemon::the_first_local_weaver_makes_local_current", local_becomes_current),
+    ("daemon::weavers_live_on_when_it_stops", weavers_live_on),
+    ("daemon::killed_in_the_middle_the_next_attach_has_the_screen", killed_in_the_middle),
+    ("daemon::another_build_restarts_it_and_weavers_live_on", another_build),
+    ("daemon::two_commands_start_one", two_commands_start_one),
+    ("daemon::reset_leaves_nothing", reset_leaves_nothing),
+    ("daemon::prune_deletes_what_has_ended", prune),
+    ("daemon::in_the_foreground", foreground),
+    ("daemon::abuse_host_and_token", host_and_token),
+];
+
+fn local_becomes_current() {
+    let world = World::new();
+    let none = world.run("ps");
+    assert_eq!(code(&none), 1);
+    assert!(
+        text(&none.stderr).contains("no server is known; `loom new --local`"),
+        "{}",
+        show(&none)
+    );
+    world.idle("");
+    assert!(world.ok("ps").contains("Running"));
+    let url = world.status()["server_url"].as_str().unwrap().to_owned();
+    assert!(world.ok(&format!("ps --server-url {url}")).contains("Running"));
+    for file in ["s", "s/token", "s/daemon.json", "s/kubeconfig", "c", "c/config.json"] {
+        assert!(is_private(&world.path(file)), "{file}");
+    }
+}
+
+fn weavers_live_on() {
+    let world = World::new();
+    let mut terminal = world.shell("new --local");
+    terminal.send("kept=yes\r");
+    terminal.send("\x04");
+    assert_eq!(terminal.end(), 0);
+    let first = world.daemon();
+    assert_eq!(world.ok("dev stop"), "stopped; weavers live on\n");
+    assert_eq!(world.status()["running"], false);
+    assert_eq!(world.ok("dev stop"), "not running\n");
+    assert!(world.ok("ps").contains("Running"));
+    assert_ne!(world.daemon(), first);
+    let mut back = world.terminal("attach -", &[]);
+    back.sees("\nready");
+    back.send("echo kept=$kept.\r");
+    back.sees("\nkept=yes.");
+}
+
+fn killed_in_the_middle() {
+    let world = World::new();
+    let mut terminal = world.shell("new --local");
+    terminal.send("echo be''fore; sleep 1000\r");
+    terminal.sees("\nbefore");
+    let daemon = world.daemon();
+    kill_process(daemon, Signal::KILL).unwrap();
+    terminal.sees("come back with: loom attach W-");
+    assert_eq!(terminal.end(), 255);
+    let mut back = world.terminal("attach -", &[]);
+    back.sees("\nbefore");
+    assert_ne!(world.daemon(), daemon);
+    back.send("\x03echo af''ter\r");
+    back.sees("\nafter");
+}
+
+fn another_build() {
+    let world = World::new();
+    world.idle("");
+    let first = world.daemon();
+    let other = world.path("other-loom");
+    std::fs::copy(crate::support::loom(), &other).unwrap();
+    let output = std::process::Command::new(&other)
+        .args(["ps"])
+        .env_clear()
+        .envs(world.variables())
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 0, "{}", show(&output));
+    assert!(text(&output.stdout).contains("Running"), "{}", show(&output));
+    let second = std::fs::read_to_string(world.path("s/daemon.json")).unwrap();
+    assert!(!second.contains(&format!("\"pid\": {},", first.as_raw_nonzero())), "{second}");
+    assert_eq!(world.ok("exec - -- echo alive"), "alive\n");
+}
+
+fn two_commands_start_one() {
+    let world = World::new();
+    let children: Vec<_> = (0..4).map(|_| world.piped("ps --local", &[])).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(code(&output), 0, "{}", show(&output));
+    }
+    let log = std::fs::read_to_string(world.path("s/daemon.log")).unwrap();
+    assert!(!log.contains("another `loom dev`"), "{log}");
+}
+
+fn reset_leaves_nothing() {
+    let world = World::new();
+    world.idle("");
+    let asked = world.run("dev reset");
+    assert_eq!(code(&asked), 1, "{}", show(&asked));
+    assert!(world.ok("ps").contains("Running"));
+    world.ok("dev reset --yes");
+    let left: Vec<_> = std::fs::read_dir(world.path("s"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["start.lock"]);
+    assert_eq!(code(&world.run("ps")), 1);
+    let state = world.path("s").display().to_string();
+    until("no process of the pods is left", || {
+        let holds = |entry: std::fs::DirEntry| {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            text(&line).contains(&state)
+        };
+        !std::fs::read_dir("/proc").unwrap().flatten().any(holds)
+    });
+}
+
+fn prune() {
+    let world = World::new();
+    world.ok("new --local -- true");
+    let id = world.idle("");
+    until("it has ended", || world.weavers().iter().any(|weaver| weaver["status"] == "Succeeded"));
+    assert_eq!(world.ok("dev prune"), "deleted 1 weavers that had ended\n");
+    assert_eq!(world.only_id(), id);
+}
+
+fn foreground() {
+    let world = World::new();
+    let mut terminal = world.terminal("dev", &[]);
+    terminal.sees("try: loom new --local");
+    assert_eq!(world.status()["running"], true);
+    let second = world.run("dev");
+    assert_eq!(code(&second), 1, "{}", show(&second));
+    world.idle("");
+    terminal.send("\x03");
+    terminal.sees("stopped; weavers live on");
+    assert_eq!(terminal.end(), 0);
+    assert!(world.ok("ps").contains("Running"));
+}
+
+fn host_and_token() {
+    use std::io::{Read, Write};
+    let world = World::new();
+    world.idle("");
+    let url = world.status()["server_url"].as_str().unwrap().to_owned();
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let token = std::fs::read_to_string(world.path("s/token")).unwrap();
+    let ask = |host: &str, more: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        let request =
+            format!("GET /api/weavers HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    let bearer = format!("Authorization: Bearer {}\r\n", token.trim());
+    assert_eq!(ask(&address, &bearer), "200");
+    assert_eq!(ask("evil.example", &bearer), "403");
+    assert_eq!(ask(&address, ""), "401");
+    assert_eq!(ask(&address, &format!("{bearer}Origin: http://evil.example\r\n")), "403");
+    assert!(token.trim().len() >= 32);
+}
