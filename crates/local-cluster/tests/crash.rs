@@ -36,7 +36,7 @@ fn killed_mid_write() {
         daemon.start_again();
         version = block_on(check(&daemon, &acknowledged, version));
     }
-    assert!(acknowledged.lock().unwrap().len() >= 100);
+    assert!(acknowledged.lock().unwrap().len() >= 20);
 }
 
 /// Writes from four sides and kills the daemon in the middle.
@@ -127,7 +127,8 @@ fn disk_full() {
         }
         assert_eq!(code(maps.create(&POST, &config_map("more", &value)).await), 507);
         for name in &stored {
-            maps.delete(name, &DeleteParams::default()).await.unwrap();
+            let deleted = maps.delete(name, &DeleteParams::default()).await;
+            assert!(deleted.is_ok(), "{name} of {}: {deleted:?}", stored.len());
         }
         maps.create(&POST, &config_map("more", &value)).await.unwrap();
     });

@@ -64,7 +64,8 @@ fn container(container: &mut Value) {
         set(port, "protocol", json!("TCP"));
     }
     for env in items(container, "env") {
-        if let Some(field) = env["valueFrom"].get_mut("fieldRef") {
+        // `get_mut` all the way: indexing would leave a null behind.
+        if let Some(field) = env.get_mut("valueFrom").and_then(|from| from.get_mut("fieldRef")) {
             set(field, "apiVersion", json!("v1"));
         }
     }
@@ -129,8 +130,10 @@ mod tests {
     #[test]
     fn requests_come_from_limits_and_decide_the_class() {
         let mut pod = json!({"spec": {"containers": [
-            {"name": "c", "image": "a:1", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]}});
+            {"name": "c", "image": "a:1", "env": [{"name": "A", "value": "1"}],
+             "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]}});
         apply(&mut pod);
+        assert_eq!(pod["spec"]["containers"][0]["env"][0], json!({"name": "A", "value": "1"}));
         assert_eq!(pod["spec"]["containers"][0]["resources"]["requests"]["cpu"], "1");
         assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], "IfNotPresent");
         assert_eq!(qos_class(&pod), "Guaranteed");

@@ -276,13 +276,13 @@ impl Inner {
             Record::Put(_, _, object) => object["metadata"].get("deletionTimestamp").is_some(),
             Record::Mark(_) => false,
         };
-        if frees {
-            fs::remove_file(&self.reserve).ok();
-        }
-        if let Err(error) = self.compact() {
+        // The new log needs some disk, too.
+        fs::remove_file(&self.reserve).ok();
+        let compacted = self.compact();
+        if let Err(error) = &compacted {
             tracing::warn!(%error, "the disk is full and the log could not be compacted");
-        } else if !frees {
-            // Still there for the next deletion.
+        }
+        if compacted.is_ok() || !frees {
             keep_reserve(&self.reserve);
         }
     }
