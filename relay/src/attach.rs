@@ -44,6 +44,7 @@ pub(crate) async fn attach(
     let protocol = protocol(request.headers());
     let (mut response, upgraded) = upgrade(&mut request)?;
     (relay.doors.find)(id).await?;
+    tracing::debug!(weaver = %id, ?protocol, "viewer comes");
     let links = relay.links.clone();
     let seat = async move { links.join(id, open).await };
     relay.serve(id, protocol, upgraded, seat)?;

@@ -201,9 +201,13 @@ impl Watch {
             if found.pod.phase != "Running" {
                 continue;
             }
+            tracing::debug!(weaver = %self.id, "container runs");
             let argv = CONNECT.map(str::to_owned).to_vec();
             match cluster.exec(found, &ExecRequest { argv, stdin: true, tty: false }).await {
-                Ok(exec) => return Ok(exec),
+                Ok(exec) => {
+                    tracing::debug!(weaver = %self.id, "host reached");
+                    return Ok(exec);
+                }
                 // It has just started, or just ended, or another pod has its name: a change says.
                 Err(Error::NotRunning { .. } | Error::Changed { .. } | Error::NotFound { .. }) => {}
                 Err(error) => self.failed(&error)?,

@@ -267,7 +267,10 @@ impl<R: AsyncRead + Unpin> Pump<R> {
     /// A viewer whose queue is full is let go: it may attach again, and the others go on.
     fn give(&mut self, viewer: ViewerId, frame: Frame) {
         let Some(seated) = self.viewers.get_mut(&viewer) else { return };
-        seated.greeted = true;
+        if !seated.greeted {
+            tracing::debug!(viewer, "host greets");
+            seated.greeted = true;
+        }
         if seated.frames.push(frame) {
             return;
         }
