@@ -96,6 +96,7 @@ fn leave_detaches_from_the_shell_only() {
     viewer.wait_for("seen\r\nseen\r\n");
     viewer.ask_leave();
     viewer.wait_for("cat ended\r\n");
+    viewer.wait_for("$ ");
     viewer.type_in("half");
     viewer.wait_for("half");
     viewer.ask_leave();
