@@ -63,7 +63,6 @@ pub(crate) async fn watch(
     if let Some(asked) = asked.filter(|asked| *asked > api.store.version()) {
         return Err(Refusal::too_new(asked, api.store.version()));
     }
-    let bookmarks = query.flag("allowWatchBookmarks");
     let mut watch = Watch {
         api: api.clone(),
         kind: target.kind,
@@ -72,7 +71,7 @@ pub(crate) async fn watch(
         table: (shape == Shape::Table).then(|| table::Include::of(query)).transpose()?,
         metadata: shape == Shape::Metadata,
         columns_sent: false,
-        bookmarks: bookmarks.then(|| tokio::time::interval_at(next_bookmark(), BOOKMARK_EVERY)),
+        bookmarks: query.flag("allowWatchBookmarks").then(bookmark_interval),
         until: deadline(seconds),
         version: asked.unwrap_or(0),
         wake: api.store.subscribe(),
@@ -88,8 +87,8 @@ pub(crate) async fn watch(
     Ok(respond::with_body(StatusCode::OK, "application/json", StreamBody::new(frames).boxed()))
 }
 
-fn next_bookmark() -> Instant {
-    deadline(BOOKMARK_EVERY.as_secs())
+fn bookmark_interval() -> Interval {
+    tokio::time::interval_at(deadline(BOOKMARK_EVERY.as_secs()), BOOKMARK_EVERY)
 }
 
 fn deadline(seconds: u64) -> Instant {

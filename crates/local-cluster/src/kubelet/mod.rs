@@ -6,6 +6,7 @@
 //!      +-------- statuses, events, the last delete --+
 //! ```
 
+mod about;
 mod env;
 mod events;
 mod files;
@@ -15,6 +16,7 @@ mod refused;
 mod render;
 mod scheduler;
 mod status;
+mod tell;
 mod worker;
 
 use std::net::IpAddr;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pod_runtime::Pod;
-use pod_runtime::spec::{ContainerState, ContainerStatus, PodStatus};
+use pod_runtime::spec::PodStatus;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
+use super::about::{field, is_final, is_over, remaining_grace, started_containers, text};
 use super::env::Source;
 use super::events::{self, Note};
 use super::refused::Blocked;
@@ -27,10 +28,10 @@ pub(crate) struct Worker {
     key: Key,
     uid: String,
     /// The object as last seen.
-    pod: Object,
+    pub(crate) pod: Object,
     object: watch::Receiver<Option<Object>>,
     /// Containers whose start has been told.
-    told: HashSet<String>,
+    pub(crate) told: HashSet<String>,
     /// The grace that the runtime was last told.
     stopping: Option<u64>,
 }
@@ -343,66 +344,8 @@ impl Worker {
         deadline.is_some_and(|deadline| self.elapsed(now) >= deadline)
     }
 
-    fn tell(&self, note: &Note) {
+    pub(crate) fn tell(&self, note: &Note) {
         events::record(&self.store, &self.pod, note);
-    }
-
-    fn tell_blocked(&self, blocked: &Blocked) {
-        let note = match blocked {
-            Blocked::Image { container, reason, image, message } => {
-                self.tell_image(container, reason, image, message);
-                return;
-            }
-            Blocked::Config { container, message } => {
-                let message = format!("Error: {message}");
-                Note::container("Warning", "Failed", message, field(container))
-            }
-            Blocked::Volume { message } => Note::pod("Warning", "FailedMount", message.clone()),
-            Blocked::Runtime { message } => {
-                let message = format!("Failed to create pod sandbox: {message}");
-                Note::pod("Warning", "FailedCreatePodSandBox", message)
-            }
-        };
-        self.tell(&note);
-    }
-
-    fn tell_image(&self, container: &str, reason: &str, image: &str, message: &str) {
-        let of = |kind, reason, message| Note::container(kind, reason, message, field(container));
-        match reason {
-            "ErrImagePull" => {
-                self.tell(&of("Normal", "Pulling", format!("Pulling image {image:?}")));
-                let failed = format!("Failed to pull image {image:?}: {message}");
-                self.tell(&of("Warning", "Failed", failed));
-            }
-            "ImagePullBackOff" => {
-                self.tell(&of("Normal", "BackOff", format!("Back-off pulling image {image:?}")));
-            }
-            "InvalidImageName" => {
-                self.tell(&of("Warning", "InspectFailed", message.to_owned()));
-            }
-            _ => self.tell(&of("Warning", "ErrImageNeverPull", message.to_owned())),
-        }
-        self.tell(&of("Warning", "Failed", format!("Error: {reason}")));
-    }
-
-    fn tell_started(&mut self, container: &ContainerStatus) {
-        let name = &container.name;
-        if matches!(container.state, ContainerState::Waiting { .. }) || self.told.contains(name) {
-            return;
-        }
-        self.told.insert(name.clone());
-        let place = container_field(&self.pod, name);
-        let image = image_of(&self.pod, name);
-        let of = |kind, reason, message| Note::container(kind, reason, message, place.clone());
-        let present = format!("Container image {image:?} already present on machine");
-        self.tell(&of("Normal", "Pulled", present));
-        self.tell(&of("Normal", "Created", format!("Created container: {name}")));
-        match &container.state {
-            ContainerState::Terminated { reason, message, .. } if reason == "StartError" => {
-                self.tell(&of("Warning", "Failed", format!("Error: {message}")));
-            }
-            _ => self.tell(&of("Normal", "Started", format!("Started container {name}"))),
-        }
     }
 }
 
@@ -419,62 +362,6 @@ async fn blocking<T: Send + 'static>(
         Ok(result) => result,
         Err(error) => Err(pod_runtime::Error::Setup(error.to_string())),
     }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn is_over(pod: &Value) -> bool {
-    matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
-}
-
-fn field(container: &str) -> String {
-    format!("spec.containers{{{container}}}")
-}
-
-fn container_field(pod: &Value, name: &str) -> String {
-    let inits = pod["spec"]["initContainers"].as_array().into_iter().flatten();
-    match inits.into_iter().any(|container| container["name"] == name) {
-        true => format!("spec.initContainers{{{name}}}"),
-        false => field(name),
-    }
-}
-
-fn image_of<'a>(pod: &'a Value, name: &str) -> &'a str {
-    let list = |list: &str| pod["spec"][list].as_array().into_iter().flatten();
-    let mut all = list("initContainers").chain(list("containers"));
-    all.find(|container| container["name"] == name).map_or("", |c| text(&c["image"]))
-}
-
-/// Returns the names of the containers that have run, by the object's status.
-fn started_containers(pod: &Value) -> impl Iterator<Item = &str> {
-    ["initContainerStatuses", "containerStatuses"]
-        .into_iter()
-        .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
-        .filter(|container| container["state"].get("waiting").is_none())
-        .map(|container| text(&container["name"]))
-}
-
-/// Returns the seconds that a deletion leaves, if there is one.
-fn remaining_grace(object: &Value, now: Timestamp) -> Option<u64> {
-    let meta = &object["metadata"];
-    let until = meta["deletionTimestamp"].as_str().and_then(clock::parse)?;
-    let grace = meta["deletionGracePeriodSeconds"].as_u64().unwrap_or(0);
-    // The timestamp has whole seconds: a second more is within what was asked for.
-    Some((clock::seconds_between(now, until) + 1).min(grace))
-}
-
-/// Whether nothing more will come of a pod.
-fn is_final(seen: &PodStatus) -> bool {
-    let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running { .. });
-    let code = |c: &ContainerStatus| match &c.state {
-        ContainerState::Terminated { exit_code, .. } => Some(*exit_code),
-        ContainerState::Waiting { .. } | ContainerState::Running { .. } => None,
-    };
-    let failed = seen.init_containers.iter().filter_map(code).any(|code| code != 0);
-    !seen.containers.iter().chain(&seen.init_containers).any(runs)
-        && (failed || seen.reason.is_some() || seen.containers.iter().all(|c| code(c).is_some()))
 }
 
 /// After the first failed pull an image is only tried now and then.

@@ -1,6 +1,7 @@
 //! Pods as objects: what is filled in, what is refused, what their fields mean here.
 
 pub(crate) mod defaults;
+mod fields;
 pub(crate) mod quantity;
 pub(crate) mod validate;
 

@@ -1,0 +1,63 @@
+//! Small questions about pods.
+
+use jiff::Timestamp;
+use pod_runtime::spec::{ContainerState, ContainerStatus, PodStatus};
+use serde_json::Value;
+
+use crate::clock;
+
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+pub(crate) fn is_over(pod: &Value) -> bool {
+    matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
+}
+
+pub(crate) fn field(container: &str) -> String {
+    format!("spec.containers{{{container}}}")
+}
+
+pub(crate) fn container_field(pod: &Value, name: &str) -> String {
+    let inits = pod["spec"]["initContainers"].as_array().into_iter().flatten();
+    match inits.into_iter().any(|container| container["name"] == name) {
+        true => format!("spec.initContainers{{{name}}}"),
+        false => field(name),
+    }
+}
+
+pub(crate) fn image_of<'a>(pod: &'a Value, name: &str) -> &'a str {
+    let list = |list: &str| pod["spec"][list].as_array().into_iter().flatten();
+    let mut all = list("initContainers").chain(list("containers"));
+    all.find(|container| container["name"] == name).map_or("", |c| text(&c["image"]))
+}
+
+/// Returns the names of the containers that have run, by the object's status.
+pub(crate) fn started_containers(pod: &Value) -> impl Iterator<Item = &str> {
+    ["initContainerStatuses", "containerStatuses"]
+        .into_iter()
+        .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
+        .filter(|container| container["state"].get("waiting").is_none())
+        .map(|container| text(&container["name"]))
+}
+
+/// Returns the seconds that a deletion leaves, if there is one.
+pub(crate) fn remaining_grace(object: &Value, now: Timestamp) -> Option<u64> {
+    let meta = &object["metadata"];
+    let until = meta["deletionTimestamp"].as_str().and_then(clock::parse)?;
+    let grace = meta["deletionGracePeriodSeconds"].as_u64().unwrap_or(0);
+    // The timestamp has whole seconds: a second more is within what was asked for.
+    Some((clock::seconds_between(now, until) + 1).min(grace))
+}
+
+/// Whether nothing more will come of a pod.
+pub(crate) fn is_final(seen: &PodStatus) -> bool {
+    let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running { .. });
+    let code = |c: &ContainerStatus| match &c.state {
+        ContainerState::Terminated { exit_code, .. } => Some(*exit_code),
+        ContainerState::Waiting { .. } | ContainerState::Running { .. } => None,
+    };
+    let failed = seen.init_containers.iter().filter_map(code).any(|code| code != 0);
+    !seen.containers.iter().chain(&seen.init_containers).any(runs)
+        && (failed || seen.reason.is_some() || seen.containers.iter().all(|c| code(c).is_some()))
+}
