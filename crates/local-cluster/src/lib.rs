@@ -63,8 +63,8 @@ pub enum Error {
     #[error("cannot open the pod runtime")]
     Runtime(#[from] pod_runtime::Error),
     /// The first objects cannot be written.
-    #[error("cannot write the local cluster's first objects: {0}")]
-    Seed(String),
+    #[error("cannot write the local cluster's first objects")]
+    Seed(#[source] std::io::Error),
     /// The address cannot be had.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
@@ -100,7 +100,7 @@ impl LocalCluster {
         let pki = pki::Pki::open(&dir.join("pki"))?;
         let (state_dir, binary) = (dir.clone(), config.binary.clone());
         let runtime = Runtime::open(RuntimeConfig { state_dir, binary })?;
-        controllers::seed(&store).map_err(|e| Error::Seed(e.to_string()))?;
+        controllers::seed(&store).map_err(|e| Error::Seed(e.into()))?;
         let listener = serve::bind(config.listen, last_port(dir)).await;
         let listener = listener.map_err(|e| Error::Listen(config.listen, e))?;
         let address = listener.local_addr().map_err(|e| Error::Listen(config.listen, e))?;
@@ -119,7 +119,7 @@ impl LocalCluster {
         };
         kubelet::start(store.clone(), pods, address.ip(), &tasks, shutdown.clone())
             .await
-            .map_err(|e| Error::Seed(e.to_string()))?;
+            .map_err(|e| Error::Seed(e.into()))?;
         tasks.spawn(controllers::run(store, shutdown.clone()));
         tasks.spawn(serve::accept(listener, pki.tls.clone(), api));
         pki.write_kubeconfig(&kubeconfig, address)?;

@@ -17,7 +17,9 @@ use crate::api::{self, Api};
 /// A request's body must be here by then.
 pub(crate) const BODY_DEADLINE: Duration = Duration::from_secs(30);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-const HEADER_DEADLINE: Duration = Duration::from_secs(15);
+/// Counts while a connection is idle, too: longer than clients keep theirs, so that it is they who
+/// close and no request meets a closing server.
+const HEADER_DEADLINE: Duration = Duration::from_secs(100);
 const MAX_CONNECTIONS: usize = 2048;
 
 /// Binds the port of the last time if it is free, so that kubeconfigs stay true.

@@ -90,12 +90,9 @@ pub(crate) fn running(pod: &Value, seen: &PodStatus, host: &str, now: Timestamp)
         status["message"] = message.as_str().into();
     }
     conditions(&mut status, pod, now);
-    match &seen.limits_not_enforced {
-        Some(why) => {
-            let why = Some(("NotSupported", why.as_str()));
-            set_condition(&mut status, "LimitsEnforced", false, why, now);
-        }
-        None => set_condition(&mut status, "LimitsEnforced", true, None, now),
+    if let Some(why) = &seen.limits_not_enforced {
+        let why = Some(("NotSupported", why.as_str()));
+        set_condition(&mut status, "LimitsEnforced", false, why, now);
     }
     status
 }

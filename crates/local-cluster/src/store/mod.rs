@@ -66,6 +66,15 @@ pub(crate) enum WriteError {
     Storage(#[source] io::Error),
 }
 
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Storage(cause) => cause,
+            WriteError::Exists | WriteError::Missing => Self::other(error),
+        }
+    }
+}
+
 /// What an update decides.
 pub(crate) enum Decision {
     Keep,

@@ -122,7 +122,7 @@ fn exec() {
     );
     let line = format!(
         "stty rows 33 cols 99; kubectl --kubeconfig {} exec -it one -- \
-         sh -c 'test -t 0 && tty && stty size'",
+         sh -c 'test -t 0 && tty; until stty size | grep -v ^0; do sleep 0.02; done'",
         daemon.kubeconfig().display()
     );
     // `script` gives it a terminal.

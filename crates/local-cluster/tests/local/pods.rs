@@ -272,10 +272,9 @@ fn sources() {
 }
 
 fn missing_secret() {
-    let daemon = Daemon::start();
+    let mut daemon = Daemon::start();
     block_on(async {
-        let client = client(&daemon.kubeconfig()).await;
-        let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+        let pods = pods(&daemon).await;
         let mut pod = pod("p", "echo $A");
         pod["spec"]["containers"][0]["env"] =
             json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "key"}}}]);
@@ -288,7 +287,13 @@ fn missing_secret() {
         .await;
         assert_eq!(waiting.reason.as_deref(), Some("CreateContainerConfigError"));
         assert!(waiting.message.unwrap().contains("secret \"s\" not found"));
+    });
+    // What was created but not started is started by the next daemon.
+    daemon.restart();
+    block_on(async {
+        let client = client(&daemon.kubeconfig()).await;
         make_sources(&client).await;
+        let pods: Api<Pod> = Api::namespaced(client, "default");
         in_phase(&pods, "p", &["Succeeded"]).await;
         assert_eq!(pods.logs("p", &LogParams::default()).await.unwrap(), "hidden\n");
     });
