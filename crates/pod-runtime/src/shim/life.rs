@@ -125,6 +125,7 @@ impl Life {
             Ok(alive) => {
                 let started_at = alive.started_at;
                 self.alive.insert(slot, alive);
+                self.move_zygote(slot, &spec.name);
                 self.change(slot, |status| {
                     status.started = spec.startup_probe.is_none();
                     status.state = ContainerState::Running { started_at };
@@ -136,6 +137,14 @@ impl Life {
                 let state = terminated((START_ERROR, None), "StartError", message, (now, now));
                 self.change(slot, |status| status.state = state);
             }
+        }
+    }
+
+    /// On a thread, since it takes its time. Without one, programs move by themselves.
+    fn move_zygote(&self, slot: Slot, container: &str) {
+        if !slot.init && self.spec.containers.len() == 1 {
+            let (shared, container) = (self.shared.clone(), container.to_owned());
+            threads::spawn("move", move || shared.move_zygote(&container)).ok();
         }
     }
 

@@ -114,6 +114,7 @@ fn run(folder: &Folder, binary: &Path) -> bool {
 /// A pod whose namespaces stand.
 struct Born {
     spec: PodSpec,
+    zygote: i32,
     link: UnixStream,
     tun: Option<std::os::fd::OwnedFd>,
     status: PodStatus,
@@ -145,6 +146,7 @@ fn set_up(folder: &Folder, binary: &Path) -> Result<Born, StartReport> {
         Err(error) => return Err(no_namespaces(&error)),
     };
     drop(theirs);
+    threads::spawn("warm-up", cgroup::warm_up).map_err(failed("starting a thread"))?;
     let ids = claim.map.write(pid, single).map_err(failed("writing the pod's id maps"))?;
     let cgroups = Cgroups::make(&spec);
     identify(folder, binary, pid, ids, &cgroups).map_err(failed("writing the shim's identity"))?;
@@ -152,7 +154,7 @@ fn set_up(folder: &Folder, binary: &Path) -> Result<Born, StartReport> {
     let status = first_status(&spec, tun.is_some(), no_network, &cgroups);
     folder::write_json(&folder.status(), &status).map_err(failed("writing the status"))?;
     let listener = folder.listen().map_err(failed("listening"))?;
-    Ok(Born { spec, link: ours, tun, status, cgroups, listener, _ids: claim })
+    Ok(Born { spec, zygote: pid, link: ours, tun, status, cgroups, listener, _ids: claim })
 }
 
 fn no_namespaces(error: &io::Error) -> StartReport {
@@ -245,7 +247,8 @@ fn first_status(
 fn live(folder: &Folder, born: Born) -> io::Result<()> {
     let (happenings, inbox) = channel();
     let link = Link::new(born.link);
-    let shared = Arc::new(Shared::new(folder.clone(), link, happenings, born.status));
+    let shared =
+        Arc::new(Shared::new(folder.clone(), link, happenings, (born.status, born.zygote)));
     let listening = shared.clone();
     threads::spawn("zygote", move || listening.link.listen())?;
     let serving = shared.clone();

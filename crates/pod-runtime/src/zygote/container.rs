@@ -46,8 +46,7 @@ impl Context<'_> {
 /// Becomes a container's first process. The namespaces for processes and mounts are new already.
 pub(crate) fn run(context: Context<'_>, streams: &Streams) -> Result<Infallible, Failure> {
     context.check_ids()?;
-    begin(streams)?;
-    unshare(CloneFlags::CLONE_NEWCGROUP).step("separating control groups")?;
+    begin()?;
     let detached = volumes::detach(context.setup, context.container)?;
     rootfs::enter(&context)?;
     volumes::attach(&detached)?;
@@ -57,6 +56,9 @@ pub(crate) fn run(context: Context<'_>, streams: &Streams) -> Result<Infallible,
         mounts::restrict("/", mounts::READ_ONLY, false)?;
         mounts::restrict("/etc", mounts::READ_ONLY, false)?;
     }
+    // As late as can be: see cgroup::warm_up.
+    join_cgroups(streams)?;
+    unshare(CloneFlags::CLONE_NEWCGROUP).step("separating control groups")?;
     become_program(&context, &context.container.argv, streams)
 }
 
@@ -67,7 +69,8 @@ pub(crate) fn join(
     argv: &[String],
     streams: &Streams,
 ) -> Result<Infallible, Failure> {
-    begin(streams)?;
+    begin()?;
+    join_cgroups(streams)?;
     let spaces = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::CONTROL_GROUP;
     move_into_thread_name_spaces(container.as_fd(), spaces).map_err(|error| match error {
         rustix::io::Errno::SRCH => Failure::Gone,
@@ -76,9 +79,12 @@ pub(crate) fn join(
     become_program(&context, argv, streams)
 }
 
-fn begin(streams: &Streams) -> Result<(), Failure> {
+fn begin() -> Result<(), Failure> {
     sys::reset_signals();
-    rustix::process::setsid().step("starting a session")?;
+    rustix::process::setsid().step("starting a session").map(drop)
+}
+
+fn join_cgroups(streams: &Streams) -> Result<(), Failure> {
     for procs in &streams.cgroups {
         let mut procs = File::from(procs.try_clone().step("joining a control group")?);
         procs.write_all(b"0").step("joining a control group")?;

@@ -22,7 +22,8 @@ const DISK: Volume = Volume::EmptyDir { memory: false, size_limit: None };
 
 fn memory_volumes_are_limited() -> Result<(), Failed> {
     let bench = Bench::new();
-    let mut main = sh("stat -f -c %T /mem; head -c 2M /dev/zero >/mem/x 2>/dev/null; stat -c %s /mem/x");
+    let mut main =
+        sh("stat -f -c %T /mem; head -c 2M /dev/zero >/mem/x 2>/dev/null; stat -c %s /mem/x");
     main.mounts.push(mount("mem", "/mem"));
     let mut spec = pod(main);
     let volume = Volume::EmptyDir { memory: true, size_limit: Some(1 << 20) };
