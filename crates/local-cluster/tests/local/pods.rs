@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("a_log_is_followed_to_its_end", follow),
         test("pods_live_on_over_kill_9_of_the_daemon", live_on),
         test("a_pod_whose_shim_died_has_failed", shim_died),
+        test("after_a_reboot_a_pod_has_failed_and_says_so", rebooted),
         test("a_pod_without_an_object_is_removed", orphan),
         test("events_tell_a_pods_story_in_order", story),
         test("capacity_is_given_back", capacity),
@@ -428,16 +429,43 @@ fn live_on() {
     });
 }
 
+/// Kills the shim of a pod with -9 and returns the file that tells which one it was.
+fn kill_shim(daemon: &Daemon, pod: Pod) -> std::path::PathBuf {
+    let file = daemon.dir().join("pods").join(pod.metadata.uid.unwrap()).join("shim.json");
+    let identity = std::fs::read(&file).unwrap();
+    let pid = serde_json::from_slice::<Value>(&identity).unwrap()["pid"].to_string();
+    std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+    file
+}
+
+fn rebooted() {
+    let mut daemon = Daemon::start();
+    let pod = block_on(async {
+        let pods = pods(&daemon).await;
+        create(&pods, pod("p", "sleep 1000")).await;
+        in_phase(&pods, "p", &["Running"]).await
+    });
+    daemon.kill();
+    let file = kill_shim(&daemon, pod);
+    let text = std::fs::read(&file).unwrap();
+    let mut identity: Value = serde_json::from_slice(&text).unwrap();
+    identity["boot_id"] = "another".into();
+    std::fs::write(&file, identity.to_string()).unwrap();
+    daemon.start_again();
+    block_on(async {
+        let failed = in_phase(&pods(&daemon).await, "p", &["Failed"]).await;
+        assert_eq!(state(&failed).terminated.unwrap().exit_code, 137);
+        assert_eq!(failed.status.unwrap().reason.as_deref(), Some("NodeRebooted"));
+    });
+}
+
 fn shim_died() {
     let daemon = Daemon::start();
     block_on(async {
         let pods = pods(&daemon).await;
         create(&pods, pod("p", "sleep 1000")).await;
         let pod = in_phase(&pods, "p", &["Running"]).await;
-        let folder = daemon.dir().join("pods").join(pod.metadata.uid.unwrap());
-        let identity = std::fs::read(folder.join("shim.json")).unwrap();
-        let pid = serde_json::from_slice::<Value>(&identity).unwrap()["pid"].to_string();
-        std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+        kill_shim(&daemon, pod);
         let failed = in_phase(&pods, "p", &["Failed"]).await;
         let ended = state(&failed).terminated.unwrap();
         assert_eq!(
