@@ -2,6 +2,8 @@
 //!
 //! `LOOM_TEST_BIN` names another binary to test. Every case has a cluster of its own.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+
 mod support;
 
 #[path = "main_job/attached.rs"]

@@ -43,6 +43,8 @@ struct DevArgs {
     #[command(flatten)]
     cluster: cluster::ClusterArgs,
     #[command(flatten)]
+    janitor: janitor::JanitorArgs,
+    #[command(flatten)]
     serve: service::ServeArgs,
     #[command(flatten)]
     log: LogArgs,
@@ -141,6 +143,7 @@ async fn serve(
 struct Served {
     app: handlers::App,
     relay: relay::Relay,
+    janitor: Task<Result<(), janitor::ScheduleError>>,
     _namespace: Task,
 }
 
@@ -165,9 +168,12 @@ impl Served {
             shutdown: shutdown.clone(),
         };
         let watch = handlers::watch_namespace(cluster.clone(), health);
+        let (interval, options) = (args.janitor.interval(), args.janitor.options());
+        let sweeps = janitor::run_every(cluster.clone(), interval, options, shutdown.clone());
         Ok(Self {
             app: handlers::App::new(parts),
             relay: relay::Relay::new(cluster, guard()?, shutdown),
+            janitor: Task::spawn(sweeps),
             _namespace: Task::spawn(watch),
         })
     }
@@ -179,6 +185,9 @@ impl Served {
     async fn end(self) {
         self.app.cleaned().await;
         self.relay.drained().await;
+        if let Ok(Err(error)) = self.janitor.join().await {
+            tracing::error!(error = with_causes(&error), "weavers were not swept");
+        }
     }
 }
 

@@ -106,7 +106,7 @@ impl Session {
                     if close.reason.is_empty() { "closed by the server" } else { &close.reason };
                 return Some(End::Lost(why.to_owned()));
             }
-            Err(error) => return Some(End::Lost(error.to_string())),
+            Err(error) => return Some(End::Lost(Failure::from(error).to_string())),
         };
         match frame {
             Frame::Output { offset, data } => self.show(&data, offset, false).await,

@@ -88,6 +88,10 @@ async fn lost(api: &Api, id: &WeaverId, why: &str) -> Result<u8, Failure> {
         Failure::new(format!("the connection was lost{why}"))
             .next(format!("come back with: loom attach {id}"))
     };
+    // A pod that is being ended is still there for a moment.
+    if matches!(why, "weaver deleted" | "weaver expired") {
+        return Err(Failure::new(format!("{id}: {why}")));
+    }
     let view = match api.client.get(id).await {
         Ok(view) => view,
         Err(error) if error.code() == Some(wire::problem::Code::NotFound) => {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{Case, World, code, show, text, until};
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("commands::without_a_terminal_a_command_is_streamed", without_a_terminal),
     ("commands::without_a_terminal_and_command_the_id_is_printed", the_id_is_printed),
     ("commands::ids_as_people_type_them", ids),

@@ -4,7 +4,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::support::{Case, World, code, is_private, show, text, until};
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("daemon::the_first_local_weaver_makes_local_current", local_becomes_current),
     ("daemon::weavers_live_on_when_it_stops", weavers_live_on),
     ("daemon::killed_in_the_middle_the_next_attach_has_the_screen", killed_in_the_middle),

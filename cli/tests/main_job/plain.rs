@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Case, World, code, has_controls, show, text};
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("plain::help_teaches", help_teaches),
     ("plain::doctor_names_every_probe", doctor),
     ("plain::completions", completions),

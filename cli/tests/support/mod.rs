@@ -10,35 +10,35 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
-pub use terminal::Terminal;
+pub(crate) use terminal::Terminal;
 
 /// How long anything may take before a test gives up; never a measure of speed.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Returns the program under test.
-pub fn loom() -> PathBuf {
+pub(crate) fn loom() -> PathBuf {
     std::env::var_os("LOOM_TEST_BIN")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_loom")), PathBuf::from)
 }
 
 /// Folders of its own, and a local cluster once something asks for one.
-pub struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
 }
 
 impl World {
     /// Makes the folders; their paths are short because sockets lie in them.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("lt").tempdir_in("/tmp").unwrap();
         Self { folder }
     }
 
-    pub fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.folder.path().join(below)
     }
 
     /// Returns the environment of every program here.
-    pub fn variables(&self) -> Vec<(String, String)> {
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let path = |below: &str| self.path(below).display().to_string();
         [
             ("LOOM_STATE_DIR", path("s")),
@@ -53,7 +53,7 @@ impl World {
     }
 
     /// Prepares a command; `line` is split at white space.
-    pub fn command(&self, line: &str, more: &[&str]) -> Command {
+    pub(crate) fn command(&self, line: &str, more: &[&str]) -> Command {
         let mut command = Command::new(loom());
         command.args(line.split_whitespace()).args(more);
         command.env_clear().envs(self.variables()).stdin(Stdio::null());
@@ -61,28 +61,28 @@ impl World {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, line: &str) -> Output {
+    pub(crate) fn run(&self, line: &str) -> Output {
         self.run_with(line, &[])
     }
 
     /// Runs a command whose last words hold spaces.
-    pub fn run_with(&self, line: &str, more: &[&str]) -> Output {
+    pub(crate) fn run_with(&self, line: &str, more: &[&str]) -> Output {
         self.command(line, more).output().unwrap()
     }
 
     /// Runs a command that must succeed and returns its standard output.
-    pub fn ok(&self, line: &str) -> String {
+    pub(crate) fn ok(&self, line: &str) -> String {
         self.ok_with(line, &[])
     }
 
-    pub fn ok_with(&self, line: &str, more: &[&str]) -> String {
+    pub(crate) fn ok_with(&self, line: &str, more: &[&str]) -> String {
         let output = self.run_with(line, more);
         assert_eq!(code(&output), 0, "loom {line}: {}", show(&output));
         text(&output.stdout)
     }
 
     /// Runs a command with an input.
-    pub fn feed(&self, line: &str, more: &[&str], input: &[u8]) -> Output {
+    pub(crate) fn feed(&self, line: &str, more: &[&str], input: &[u8]) -> Output {
         let mut child = self.piped(line, more);
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
@@ -93,21 +93,21 @@ impl World {
     }
 
     /// Starts a command on pipes.
-    pub fn piped(&self, line: &str, more: &[&str]) -> Child {
+    pub(crate) fn piped(&self, line: &str, more: &[&str]) -> Child {
         let mut command = self.command(line, more);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
 
     /// Starts a command on a terminal of 24 lines and 80 columns.
-    pub fn terminal(&self, line: &str, more: &[&str]) -> Terminal {
+    pub(crate) fn terminal(&self, line: &str, more: &[&str]) -> Terminal {
         let words = line.split_whitespace().map(str::to_owned);
         let args = words.chain(more.iter().map(|word| (*word).to_owned())).collect();
         Terminal::start(&loom(), args, self.variables())
     }
 
     /// Starts a weaver with a shell on a terminal and waits for its prompt.
-    pub fn shell(&self, line: &str) -> Terminal {
+    pub(crate) fn shell(&self, line: &str) -> Terminal {
         let mut terminal = self.terminal(line, &[]);
         // What is typed before the shell reads is echoed twice; the answer is what counts.
         terminal.send("echo re''ady\r");
@@ -116,7 +116,7 @@ impl World {
     }
 
     /// Makes a weaver that only waits, and returns its id.
-    pub fn idle(&self, flags: &str) -> String {
+    pub(crate) fn idle(&self, flags: &str) -> String {
         let id = self.ok(&format!("new --local --no-attach {flags} -- sleep 1000"));
         let id = id.trim().to_owned();
         assert!(id.starts_with("W-") && id.len() == 38, "{id:?}");
@@ -124,30 +124,30 @@ impl World {
     }
 
     /// Returns the weavers as `ps --json` tells them.
-    pub fn weavers(&self) -> Vec<Value> {
+    pub(crate) fn weavers(&self) -> Vec<Value> {
         let list: Value = serde_json::from_str(&self.ok("ps --local --json")).unwrap();
         list["weavers"].as_array().unwrap().clone()
     }
 
     /// Returns one weaver, if it is there.
-    pub fn weaver(&self, id: &str) -> Option<Value> {
+    pub(crate) fn weaver(&self, id: &str) -> Option<Value> {
         self.weavers().into_iter().find(|weaver| weaver["id"] == id)
     }
 
     /// Returns the only weaver's id.
-    pub fn only_id(&self) -> String {
+    pub(crate) fn only_id(&self) -> String {
         let weavers = self.weavers();
         assert_eq!(weavers.len(), 1, "{weavers:?}");
         weavers[0]["id"].as_str().unwrap().to_owned()
     }
 
     /// Returns what `dev status` says.
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         serde_json::from_str(&self.ok("dev status --json")).unwrap()
     }
 
     /// Returns the daemon's process.
-    pub fn daemon(&self) -> rustix::process::Pid {
+    pub(crate) fn daemon(&self) -> rustix::process::Pid {
         let pid = self.status()["pid"].as_i64().unwrap();
         rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
     }
@@ -166,15 +166,15 @@ impl Drop for World {
     }
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-pub fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }
 
-pub fn show(output: &Output) -> String {
+pub(crate) fn show(output: &Output) -> String {
     format!(
         "{}\n--stdout\n{}--stderr\n{}",
         output.status,
@@ -184,7 +184,7 @@ pub fn show(output: &Output) -> String {
 }
 
 /// Waits until `is` says so.
-pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     let end = now() + PATIENCE;
     while !is() {
         assert!(now() < end, "waited in vain: {what}");
@@ -193,15 +193,15 @@ pub fn until(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test gives up some time")]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 /// A test by its name.
-pub type Case = (&'static str, fn());
+pub(crate) type Case = (&'static str, fn());
 
 /// Runs the tests; those that need a local cluster are ignored, with the reason, where it cannot be.
-pub fn main(local: &[Case], anywhere: &[Case]) {
+pub(crate) fn main(local: &[Case], anywhere: &[Case]) {
     let args = Arguments::from_args();
     let why = unsupported();
     if let Some(why) = &why {
@@ -235,11 +235,11 @@ fn unsupported() -> Option<String> {
 }
 
 /// Reads what a test must not find broken.
-pub fn has_controls(text: &str) -> bool {
+pub(crate) fn has_controls(text: &str) -> bool {
     text.chars().any(|c| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}'))
 }
 
-pub fn is_private(path: &Path) -> bool {
+pub(crate) fn is_private(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).unwrap().permissions().mode() & 0o077 == 0
 }

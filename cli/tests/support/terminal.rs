@@ -13,7 +13,7 @@ use rustix::termios::{Termios, tcgetattr};
 use super::{PATIENCE, now};
 
 /// A program on a terminal.
-pub struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     input: std::fs::File,
     pty: Arc<pty_process::blocking::Pty>,
@@ -30,7 +30,11 @@ struct Shown {
 }
 
 impl Terminal {
-    pub fn start(program: &Path, args: Vec<String>, variables: Vec<(String, String)>) -> Self {
+    pub(crate) fn start(
+        program: &Path,
+        args: Vec<String>,
+        variables: Vec<(String, String)>,
+    ) -> Self {
         let (pty, pts) = open().unwrap();
         pty.resize(Size::new(24, 80)).unwrap();
         let name = rustix::pty::ptsname(&pty, Vec::new()).unwrap();
@@ -40,7 +44,7 @@ impl Terminal {
         let command = Command::new(program).args(args).env_clear().envs(variables);
         let child = command.spawn(pts).unwrap();
         let pty = Arc::new(pty);
-        let screen = vt100::Parser::new(24, 80, 1000);
+        let screen = vt100::Parser::new(side_of(24), side_of(80), 1000);
         let shown = Shown { screen, raw: Vec::new(), ended: false };
         let shown = Arc::new((Mutex::new(shown), Condvar::new()));
         let (from, to) = (duplicate(&pty), shown.clone());
@@ -49,34 +53,34 @@ impl Terminal {
     }
 
     /// Types.
-    pub fn send(&mut self, typed: &str) {
+    pub(crate) fn send(&mut self, typed: &str) {
         self.input.write_all(typed.as_bytes()).unwrap();
     }
 
     /// Gives the terminal another size.
-    pub fn resize(&self, rows: u16, cols: u16) {
+    pub(crate) fn resize(&self, rows: u16, cols: u16) {
         self.pty.resize(Size::new(rows, cols)).unwrap();
-        self.shown.0.lock().unwrap().screen.screen_mut().set_size(rows, cols);
+        self.shown.0.lock().unwrap().screen.screen_mut().set_size(side_of(rows), side_of(cols));
     }
 
     /// Returns the screen, lines without trailing spaces.
-    pub fn screen(&self) -> String {
+    pub(crate) fn screen(&self) -> String {
         let shown = self.shown.0.lock().unwrap();
         screen_of(&shown)
     }
 
     /// Returns every byte that was written.
-    pub fn raw(&self) -> String {
+    pub(crate) fn raw(&self) -> String {
         String::from_utf8_lossy(&self.shown.0.lock().unwrap().raw).into_owned()
     }
 
     /// Waits until the screen shows a text; `\n` in front means at the beginning of a line.
-    pub fn sees(&self, what: &str) {
+    pub(crate) fn sees(&self, what: &str) {
         self.wait(what, |shown| screen_of(shown).contains(what));
     }
 
     /// Waits until a text was written, wherever it stands now.
-    pub fn wrote(&self, what: &str) {
+    pub(crate) fn wrote(&self, what: &str) {
         self.wait(what, |shown| String::from_utf8_lossy(&shown.raw).contains(what));
     }
 
@@ -94,7 +98,7 @@ impl Terminal {
     }
 
     /// Waits for the program's end and returns its exit code; its terminal must be as it was.
-    pub fn end(&mut self) -> i32 {
+    pub(crate) fn end(&mut self) -> i32 {
         let end = now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -109,13 +113,13 @@ impl Terminal {
     }
 
     /// Tells whether what is typed is passed on as it is.
-    pub fn is_raw(&self) -> bool {
+    pub(crate) fn is_raw(&self) -> bool {
         let modes = tcgetattr(&self.side).unwrap().local_modes;
         !modes.contains(rustix::termios::LocalModes::ICANON)
     }
 
     /// Sends the program a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
@@ -126,6 +130,10 @@ impl Drop for Terminal {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn side_of(cells: u16) -> std::num::NonZeroU16 {
+    std::num::NonZeroU16::new(cells).unwrap()
 }
 
 fn duplicate(pty: &pty_process::blocking::Pty) -> std::fs::File {

@@ -1,5 +1,7 @@
 //! The two tasks of an attached terminal: one reads the WebSocket, one writes it.
 
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -103,8 +105,16 @@ async fn read_all(
     events: mpsc::Sender<Result<Event, Error>>,
     reached: watch::Sender<u64>,
 ) {
+    // Pings are answered inside a read and do not end it.
+    let heard = AtomicBool::new(false);
     loop {
-        let read = tokio::time::timeout(SILENCE, read_one(&mut socket, &to_writer)).await;
+        let mut reading = pin!(read_one(&mut socket, &to_writer, &heard));
+        let read = loop {
+            match tokio::time::timeout(SILENCE, &mut reading).await {
+                Err(_) if heard.swap(false, Ordering::Relaxed) => {}
+                read => break read,
+            }
+        };
         let event = match read {
             Ok(Ok(None)) => continue,
             Ok(Ok(Some(event))) => Ok(event),
@@ -126,8 +136,10 @@ async fn read_all(
 async fn read_one(
     socket: &mut FragmentCollectorRead<ReadHalf<Upgraded>>,
     to_writer: &mpsc::Sender<Out>,
+    heard: &AtomicBool,
 ) -> Result<Option<Event>, Error> {
     let mut owed = |frame: WsFrame<'_>| {
+        heard.store(true, Ordering::Relaxed);
         let out = Out::Control(frame.opcode, Bytes::copy_from_slice(&frame.payload));
         let to_writer = to_writer.clone();
         async move { to_writer.send(out).await }
