@@ -5,6 +5,7 @@
 #[path = "../../handlers/tests/fake/mod.rs"]
 mod fake;
 
+use std::process::Output;
 use std::time::Duration;
 
 use cluster::{Cluster, Found};
@@ -115,29 +116,42 @@ async fn a_status_that_changes_does_not_save_it() {
 #[tokio::test]
 async fn abuse_extend_racing_with_the_sweep_has_one_winner() {
     let (fake, cluster) = rig().await;
+    // Two clients, as two processes have.
+    let other = fake.cluster().await;
     let (mut extended, mut deleted) = (0, 0);
-    for _ in 0..100 {
+    for nth in 0..2000 {
+        if nth >= 100 && extended > 0 && deleted > 0 {
+            return;
+        }
         fake.skew(SignedDuration::ZERO);
         let found = made(&cluster).await;
         after_deadline(&fake, MINUTE);
-        // Two clients, as two processes have.
-        let other = fake.cluster().await;
+        // They meet at another point each time.
+        let (head_start, behind) = if nth % 2 == 0 { (nth, 0) } else { (0, nth) };
         let extending = async {
+            pause(behind).await;
             let found = other.get(found.weaver.id).await.unwrap()?;
             other.extend(&found, Ttl::MAX).await.ok()
         };
-        let (winner, report) = tokio::join!(extending, swept(&cluster));
+        let sweeping = async {
+            pause(head_start).await;
+            swept(&cluster).await
+        };
+        let (winner, report) = tokio::join!(extending, sweeping);
         let there = cluster.get(found.weaver.id).await.unwrap();
         assert_eq!(winner.is_some(), there.is_some(), "{report}");
         assert_eq!(winner.is_some(), report.deleted == 0, "{report}");
-        if winner.is_some() {
-            extended += 1
-        } else {
-            deleted += 1
-        }
+        extended += u32::from(winner.is_some());
+        deleted += u32::from(winner.is_none());
         cluster.delete(found.weaver.id, &cluster::Guard::default()).await.unwrap();
     }
-    assert!(extended > 0 && deleted > 0, "{extended} extended, {deleted} deleted");
+    panic!("they never met: {extended} extended, {deleted} deleted");
+}
+
+async fn pause(turns: usize) {
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -241,4 +255,39 @@ async fn the_schedule_sweeps_until_the_shutdown() {
     }
     shutdown.cancel();
     running.join().await.unwrap().unwrap();
+}
+
+/// Runs the program itself.
+async fn program(fake: &Fake, flags: &[&str]) -> Output {
+    let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_loom-janitor"));
+    program.args(flags).arg("--kubeconfig").arg(fake.kubeconfig()).env_clear();
+    program.kill_on_drop(true).output().await.unwrap()
+}
+
+#[tokio::test]
+async fn the_program_sweeps_once_and_prints_one_line() {
+    let (fake, cluster) = rig().await;
+    made(&cluster).await;
+    let kept = program(&fake, &["--once"]).await;
+    let line = String::from_utf8(kept.stdout).unwrap();
+    assert!(line.starts_with("listed 1, expired 0, deleted 0, kept 1"), "{line}");
+    after_deadline(&fake, MINUTE);
+    let swept = program(&fake, &["--once", "--report", "json"]).await;
+    let report: serde_json::Value = serde_json::from_slice(&swept.stdout).unwrap();
+    assert_eq!((&report["expired"], &report["deleted"]), (&json!(1), &json!(1)));
+    assert!(swept.status.success() && fake.store().pods().is_empty());
+}
+
+#[tokio::test]
+async fn the_program_fails_when_something_could_not_be_deleted() {
+    let (fake, cluster) = rig().await;
+    made(&cluster).await;
+    after_deadline(&fake, MINUTE);
+    let words = "User \"x\" cannot delete resource \"pods\"";
+    fake.fail("delete", Some(Fault::Status(403, "Forbidden", words)));
+    let failed = program(&fake, &["--once"]).await;
+    assert_eq!(failed.status.code(), Some(1));
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert!(said.contains("delete pods in namespace loom-weavers"), "{said}");
+    assert!(said.ends_with("1 expired weavers could not be deleted; see the log\n"), "{said}");
 }

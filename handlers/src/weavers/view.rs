@@ -35,9 +35,8 @@ fn own_address(uri: &Uri, headers: &HeaderMap) -> String {
 /// Shows a weaver as it is at `now`.
 pub(crate) fn view(found: Found, now: Timestamp, settings: &Settings, base: &Base) -> WeaverView {
     let Found { weaver, pod } = found;
-    let (age, remaining) = (weaver.age(now), weaver.remaining(now));
+    let (age, remaining) = (hours(weaver.age(now)), hours(weaver.remaining(now)));
     let expires_at = weaver.expires_at();
-    let limits = settings.limits_of(&weaver.spec.resources);
     let (reason, message) = weaver.why.map(|why| (why.reason, why.message)).unzip();
     let spec = weaver.spec;
     WeaverView {
@@ -50,8 +49,8 @@ pub(crate) fn view(found: Found, now: Timestamp, settings: &Settings, base: &Bas
         pod_name: pod.name,
         pod_phase: Some(pod.phase).filter(|phase| !phase.is_empty()),
         pod_ip: pod.ip,
-        age_hours: Some(hours(age)),
-        remaining_hours: Some(hours(remaining)),
+        age_hours: Some(age),
+        remaining_hours: Some(remaining),
         name: spec.name.map(|name| name.to_string()),
         reason,
         message,
@@ -65,14 +64,16 @@ pub(crate) fn view(found: Found, now: Timestamp, settings: &Settings, base: &Bas
         args: Vec::new(),
         workdir: spec.workdir.map(|workdir| workdir.to_string()),
         tags: BTreeMap::from(spec.tags),
-        resources: Resources {
-            cpu_millicores: Some(limits.cpu_millicores),
-            memory_mb: Some(limits.memory_mb),
-        },
+        resources: amounts(settings.limits_of(&spec.resources)),
         tty: spec.tty,
         warnings: pod.limits_not_enforced.into_iter().collect(),
         attach_url: format!("{}/api/weavers/{}/attach", base.0, weaver.id),
     }
+}
+
+fn amounts(limits: cluster::Amounts) -> Resources {
+    let cluster::Amounts { cpu_millicores, memory_mb } = limits;
+    Resources { cpu_millicores: Some(cpu_millicores), memory_mb: Some(memory_mb) }
 }
 
 /// Hours with one decimal, as the documents show them.

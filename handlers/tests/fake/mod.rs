@@ -96,6 +96,11 @@ impl Fake {
         connect(&self.kubeconfig, deadline).await
     }
 
+    /// The file with which a program finds it.
+    pub(crate) fn kubeconfig(&self) -> &std::path::Path {
+        self.kubeconfig.path()
+    }
+
     /// What is stored.
     pub(crate) fn store(&self) -> &Store {
         &self.server.store
