@@ -1,0 +1,48 @@
+//! Starts that come to nothing: said in words, and nothing is left behind.
+
+use crate::stage::Stage;
+use crate::support::{Case, code, show, text, until};
+
+pub(crate) const CASES: &[Case] = &[
+    ("start::an_image_that_does_not_exist", no_image),
+    ("start::a_program_that_does_not_exist", no_program),
+    ("start::more_than_a_node_has", too_much),
+];
+
+fn no_image() {
+    let stage = Stage::new();
+    let mut terminal = stage.terminal("new --image localhost:1/none/such:1", &[]);
+    terminal.wrote("ErrImagePull");
+    terminal.wrote("localhost:1/none/such:1");
+    let id = stage.only_id();
+    let view = stage.find(&id).unwrap();
+    assert_eq!((&view["status"], &view["reason"]), (&"Pending".into(), &"ErrImagePull".into()));
+    terminal.send("\x03");
+    terminal.sees(&format!("interrupted; deleted {id}"));
+    assert_eq!(terminal.end(), 255);
+    until("the pod is gone", || stage.kube.pods().is_empty());
+}
+
+fn no_program() {
+    let stage = Stage::new();
+    let output = stage.run("new -- /no/such/program", &[]);
+    assert!(matches!(code(&output), 126 | 127), "{}", show(&output));
+    let id = stage.only_id();
+    until("it has failed", || stage.find(&id).unwrap()["status"] == "Failed");
+}
+
+fn too_much() {
+    let stage = Stage::with(&[
+        ("LOOM_SERVER_WEAVER_CPU_REQUEST", "4000"),
+        ("LOOM_SERVER_WEAVER_CPU_LIMIT", "4000"),
+    ]);
+    let mut terminal = stage.terminal("new", &[]);
+    terminal.wrote("cpu");
+    let view = stage.find(&stage.only_id()).unwrap();
+    assert_eq!((&view["status"], &view["reason"]), (&"Pending".into(), &"Unschedulable".into()));
+    terminal.send("\x03");
+    terminal.sees("interrupted; deleted W-");
+    assert_eq!(terminal.end(), 255);
+    until("the pod is gone", || stage.kube.pods().is_empty());
+    assert!(!text(&stage.run("ps", &[]).stdout).contains("W-"));
+}
