@@ -77,6 +77,7 @@ fn pod_spec(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> PodSpec {
         automount_service_account_token: Some(false),
         containers: vec![container(id, spec, settings)],
         enable_service_links: Some(false),
+        hostname: Some(hostname(id, spec)),
         image_pull_secrets: pull_secrets(settings),
         init_containers: copies.then(|| vec![tools_container(settings)]),
         restart_policy: Some("Never".to_owned()),
@@ -86,6 +87,12 @@ fn pod_spec(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> PodSpec {
         volumes: Some(volumes(settings)),
         ..PodSpec::default()
     }
+}
+
+/// The name, or the end of the id: what the prompt shows can be typed behind `loom attach`.
+fn hostname(id: WeaverId, spec: &WeaverSpec) -> String {
+    let end = || id.uuid().simple().to_string().split_off(24);
+    spec.name.as_ref().map_or_else(|| format!("weaver-{}", end()), ToString::to_string)
 }
 
 fn backstop(settings: &Settings) -> i64 {

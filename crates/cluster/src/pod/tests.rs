@@ -106,6 +106,7 @@ fn a_pod_as_it_is_sent() {
           name: home
         workingDir: /workspace
       enableServiceLinks: false
+      hostname: weaver-3f4a5b6c
       restartPolicy: Never
       securityContext:
         fsGroup: 1000
