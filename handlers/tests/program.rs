@@ -31,7 +31,8 @@ async fn refusal(command: &mut Command) -> String {
     String::from_utf8(stderr).unwrap()
 }
 
-/// Waits for the line that names the address.
+/// Waits for the line that names the address. Nobody reads what it says after that, and the pipe is
+/// closed: it has to go on, and to end, all the same.
 async fn address(child: &mut Child) -> String {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     while let Some(line) = lines.next_line().await.unwrap() {

@@ -41,7 +41,11 @@ impl LogArgs {
     /// The filter cannot be read, or logs are set up already.
     pub fn install(&self) -> Result<(), LogError> {
         let filter = EnvFilter::try_new(&self.filter).map_err(LogError::Filter)?;
-        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // A line that cannot be written is lost; reporting that on the same stderr would panic.
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .log_internal_errors(false);
         match self.format {
             LogFormat::Text => lines.with_ansi(is_terminal()).finish().try_init(),
             LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),

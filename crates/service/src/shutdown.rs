@@ -27,8 +27,8 @@ impl Shutdown {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
             };
-            tracing::info!(signal = name, "shutting down");
             cancel.cancel();
+            tracing::info!(signal = name, "Shutting down");
         });
         Ok(Self { token, _listener: listener })
     }
