@@ -44,7 +44,10 @@ fn folder(variable: &str, usual: impl Fn() -> Option<PathBuf>) -> Result<PathBuf
 fn in_home(variable: &str, below: &str) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set(variable).filter(|path| path.is_absolute());
-    Some(base.or_else(|| set("HOME").map(|home| home.join(below)))?.join("loom"))
+    // Started by a service manager, root has no HOME.
+    let root = || rustix::process::geteuid().is_root().then(|| PathBuf::from("/root"));
+    let home = || set("HOME").or_else(root).map(|home| home.join(below));
+    Some(base.or_else(home)?.join("loom"))
 }
 
 /// `config.json`: the servers that are known and which of them is meant without a flag.
