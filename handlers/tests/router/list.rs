@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use axum::body::Body;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
 use crate::fake::Fault;
-use crate::rig::{Rig, pod_name, rig};
+use crate::rig::{Rig, pod_name, request, rig};
 
 fn ids(list: &Value) -> Vec<String> {
     let all = list["weavers"].as_array().unwrap().iter();
@@ -141,4 +143,23 @@ async fn an_old_cursor_is_gone() {
     );
     let answer = server.get("/api/weavers?limit=1&cursor=x").await;
     assert_eq!(answer.problem().1, "cursor_expired");
+}
+
+#[tokio::test]
+async fn a_list_that_fails_in_the_middle_is_no_whole_list() {
+    let Rig { fake, server } = rig().await;
+    server.made().await;
+    let sample = fake.store().pods()[0].clone();
+    for nth in 0..600 {
+        let mut pod = sample.clone();
+        let other = format!("W-018e2b3c-4d5e-7f8a-9b0c-{nth:012}");
+        pod["metadata"]["name"] = json!(pod_name(&other));
+        pod["metadata"]["labels"]["weaver-id"] = json!(other);
+        fake.store().plant(pod);
+    }
+    fake.fail_once("list continued", Fault::Status(500, "InternalError", "no leader"));
+    let asked = request(http::Method::GET, "/api/weavers").body(Body::empty()).unwrap();
+    let answer = server.router.clone().oneshot(asked).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(axum::body::to_bytes(answer.into_body(), usize::MAX).await.is_err());
 }
