@@ -16,6 +16,7 @@ use crate::{ApiError, App, sse};
 const PATIENCE: usize = 6;
 
 /// Tells how a weaver's start goes on, from its beginning until it is ready, has ended or is gone.
+/// One that ended well before it was seen to be ready ends the stream without a word.
 #[utoipa::path(
     get,
     path = "/api/weavers/{id}/events",
@@ -34,7 +35,11 @@ pub(crate) async fn events(
     Id(id): Id,
 ) -> Result<Response, ApiError> {
     find(&app, &caller, id).await?;
-    let steps = patient(app.cluster().progress(id)).map(|step| Ok(told(step?)));
+    let steps = patient(app.cluster().progress(id));
+    let steps = steps.filter_map(|step| {
+        let told = step.map_err(ApiError::from).map(told).transpose();
+        std::future::ready(told)
+    });
     Ok(sse::answer(steps, app.shutdown().clone()))
 }
 
@@ -50,28 +55,29 @@ fn patient<T>(
     })
 }
 
-fn told(step: cluster::Progress) -> Progress {
-    match step {
+/// A program that ended well before it was seen to be ready is no failure: then the stream just
+/// ends, and the weaver itself says how it went.
+fn told(step: cluster::Progress) -> Option<Progress> {
+    Some(match step {
         cluster::Progress::Scheduled { .. } => Progress::Scheduled,
         cluster::Progress::Pulling => Progress::Pulling,
         cluster::Progress::Pulled => Progress::Pulled,
         cluster::Progress::Started => Progress::Started,
         cluster::Progress::Waiting(why) => failed(why, false),
         cluster::Progress::Ready(_) => Progress::Ready,
+        cluster::Progress::Ended(found) if found.weaver.phase == Phase::Succeeded => return None,
         cluster::Progress::Ended(found) => failed(ending(*found), true),
         cluster::Progress::Gone => Progress::Deleted,
-    }
+    })
 }
 
 fn failed(why: Why, last: bool) -> Progress {
     Progress::Failed { reason: why.reason, message: why.message, last }
 }
 
-/// A program that ended well before it was seen to be ready is no failure, but nothing follows.
 fn ending(found: Found) -> Why {
-    let word = if found.weaver.phase == Phase::Succeeded { "Completed" } else { "Failed" };
     found.weaver.why.unwrap_or_else(|| Why {
-        reason: word.to_owned(),
+        reason: "Failed".to_owned(),
         message: "its program has ended".to_owned(),
     })
 }

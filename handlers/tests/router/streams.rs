@@ -64,6 +64,23 @@ async fn a_start_that_fails_says_why() {
 }
 
 #[tokio::test]
+async fn a_program_that_ends_well_at_once_is_no_failure() {
+    let Rig { fake, server } = rig().await;
+    let id = server.made().await;
+    fake.store().edit(&pod_name(&id), |pod| {
+        pod["spec"]["nodeName"] = "node".into();
+        pod["status"] = serde_json::json!({"phase": "Succeeded", "containerStatuses": [{
+            "name": "weaver", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+            "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]});
+    });
+    let told = data(&server.get(&format!("/api/weavers/{id}/events")).await.text);
+    let steps: Vec<_> = told.iter().map(|step| &step["event"]).collect();
+    assert_eq!(steps, ["scheduled", "started"]);
+    let shown = server.get(&format!("/api/weavers/{id}")).await.json();
+    assert_eq!((&shown["status"], &shown["exit_code"]), (&"Succeeded".into(), &0.into()));
+}
+
+#[tokio::test]
 async fn a_weaver_that_is_deleted_while_it_starts_is_told() {
     let Rig { fake, server } = rig().await;
     let id = server.made().await;
