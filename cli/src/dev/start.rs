@@ -33,6 +33,8 @@ pub(crate) enum Word {
 
 /// Starts the daemon unless another process does so first; one of another build is replaced.
 pub(crate) fn start(dirs: &Dirs) -> Result<Running, Failure> {
+    // Before anything is made, so that nothing is left where no weaver can run.
+    check(&pod_runtime::probe(&dirs.state))?;
     let _lock = state::lock_start(dirs)?;
     if let Some(running) = Running::find(dirs)? {
         if running.build == build::id()? {
@@ -40,7 +42,6 @@ pub(crate) fn start(dirs: &Dirs) -> Result<Running, Failure> {
         }
         end(&running.process)?;
     }
-    check(&pod_runtime::probe(&dirs.state))?;
     let see = format!("see {}", log_path(dirs).display());
     match spawn(dirs)? {
         Some(Word::Serves(running)) => Ok(running),
@@ -54,7 +55,8 @@ pub(crate) fn check(checks: &[Check]) -> Result<(), Failure> {
     let Some(broken) = checks.iter().find(|check| check.fatal && !check.ok) else {
         return Ok(());
     };
-    let failure = Failure::new(format!("local weavers cannot run here: {}", broken.detail));
+    let (name, detail) = (broken.name.replace('-', " "), &broken.detail);
+    let failure = Failure::new(format!("local weavers cannot run here: no {name}: {detail}"));
     Err(match &broken.fix {
         Some(fix) => failure.next(fix),
         None => failure.next("use --server-url"),
@@ -139,7 +141,8 @@ mod tests {
         let broken = [check_of("user-namespaces", false, true), check_of("mounts", false, true)];
         assert_eq!(
             check(&broken).unwrap_err().to_string(),
-            "local weavers cannot run here: user-namespaces is forbidden; allow user-namespaces"
+            "local weavers cannot run here: no user namespaces: user-namespaces is forbidden; \
+             allow user-namespaces"
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use client::{Attach, AttachOptions, Event};
+use client::{Attach, AttachOptions, Close, Event};
 use indicatif::{ProgressBar, ProgressStyle};
 use weaver::{Phase, WeaverId};
 use wire::api::{Progress, WeaverView};
@@ -18,6 +18,10 @@ use crate::server::Api;
 const QUICK: Duration = Duration::from_millis(150);
 /// How long an attach may still bring the exit code after the weaver was seen to fail.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How often an attach is tried before its end is believed, and how long between two tries.
+const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What waiting came to.
 pub(crate) enum Waited {
@@ -67,18 +71,47 @@ pub(crate) fn options(from_start: bool) -> AttachOptions {
     }
 }
 
+/// Attaches; again when the relay restarts or cannot reach the weaver yet.
 async fn attach(api: &Api, view: &WeaverView, options: &AttachOptions) -> Result<Waited, Failure> {
+    for _ in 1..TRIES {
+        match attach_once(api, view, options).await? {
+            Tried::Over(waited) => return Ok(waited),
+            Tried::Closed(close) if close.may_resume() => tokio::time::sleep(PAUSE).await,
+            Tried::Closed(close) => return Ok(Waited::Ended(End::Lost(close.reason))),
+        }
+    }
+    match attach_once(api, view, options).await? {
+        Tried::Over(waited) => Ok(waited),
+        Tried::Closed(close) => Ok(Waited::Ended(End::Lost(close.reason))),
+    }
+}
+
+/// What one attach came to.
+enum Tried {
+    Over(Waited),
+    Closed(Close),
+}
+
+async fn attach_once(
+    api: &Api,
+    view: &WeaverView,
+    options: &AttachOptions,
+) -> Result<Tried, Failure> {
     let mut attach = api.client.attach(&view.attach_url, options).await?;
     loop {
         match attach.next().await? {
             Event::Frame(Frame::Hello { hello, .. }) => {
-                return Ok(Waited::Attached(Box::new(attach), hello));
+                return Ok(Tried::Over(Waited::Attached(Box::new(attach), hello)));
             }
-            Event::Frame(Frame::Exit { code }) => return Ok(Waited::Ended(End::Exit(code))),
-            Event::Frame(Frame::Left { .. }) => return Ok(Waited::Ended(End::Detached)),
+            Event::Frame(Frame::Exit { code }) => {
+                return Ok(Tried::Over(Waited::Ended(End::Exit(code))));
+            }
+            Event::Frame(Frame::Left { .. }) => {
+                return Ok(Tried::Over(Waited::Ended(End::Detached)));
+            }
             Event::Frame(Frame::Notice { text }) => eprintln!("loom: {}", printable(&text)),
             Event::Frame(_) => {}
-            Event::Close(close) => return Ok(Waited::Ended(End::Lost(close.reason))),
+            Event::Close(close) => return Ok(Tried::Closed(close)),
         }
     }
 }

@@ -207,6 +207,9 @@ async fn attach(
         Err(failure) => Err(failure),
     };
     api.client.delete(id).await?;
+    if matches!(code, Ok(0)) && tty::is_interactive() {
+        eprintln!("deleted {id}");
+    }
     code
 }
 
@@ -251,8 +254,14 @@ fn warn(api: &Api, warnings: &[String]) {
     if warnings.is_empty() {
         return;
     }
+    say(api, warnings);
+}
+
+/// Shows what was not shown before, and where to look for what to do about it.
+fn say(api: &Api, warnings: &[String]) {
+    let more = if api.local { "; `loom doctor` says what to do" } else { "" };
     for text in api.not_yet_said(warnings) {
-        eprintln!("loom: warning: {}", printable(&text));
+        eprintln!("loom: warning: {}{more}", printable(&text));
     }
 }
 
@@ -262,9 +271,7 @@ async fn look_once(api: &Api, id: &WeaverId) {
         return;
     }
     if let Ok(view) = api.client.get(id).await {
-        for text in api.not_yet_said(&view.warnings) {
-            eprintln!("loom: warning: {}", printable(&text));
-        }
+        say(api, &view.warnings);
     }
 }
 

@@ -44,7 +44,7 @@ fn create_type_detach_and_come_back() {
     back.send("\x04");
     assert_eq!(back.end(), 0);
     assert_eq!(world.ok(&format!("weaver delete {id}")), format!("deleted {id}\n"));
-    assert!(world.weavers().is_empty());
+    world.is_empty();
     let gone = world.run(&format!("attach {id}"));
     assert_eq!(code(&gone), 255, "{}", show(&gone));
 }
@@ -168,11 +168,11 @@ fn rm_deletes_at_the_end() {
     let world = World::new();
     let mut ended = world.terminal("new --local --rm -- sh -c", &["exit 3"]);
     assert_eq!(ended.end(), 3);
-    assert!(world.weavers().is_empty());
+    world.is_empty();
     let mut detached = world.shell("new --local --rm");
     detached.send("\x04");
     assert_eq!(detached.end(), 0);
-    assert!(world.weavers().is_empty());
+    world.is_empty();
 }
 
 fn ctrl_c_while_waiting_deletes_the_pod() {
@@ -184,7 +184,7 @@ fn ctrl_c_while_waiting_deletes_the_pod() {
     terminal.send("\x03");
     terminal.sees("interrupted; deleted W-");
     assert_eq!(terminal.end(), 255);
-    assert!(world.weavers().is_empty());
+    world.is_empty();
 }
 
 fn ctrl_c_reaches_the_program() {

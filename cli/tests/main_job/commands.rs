@@ -15,6 +15,8 @@ pub(crate) const CASES: &[Case] = &[
     ("commands::logs_and_follow", logs),
     ("commands::json_shapes", json),
     ("commands::extend", extend),
+    ("commands::watch_shows_what_changes", watch),
+    ("commands::warnings_are_said_once", said_once),
     ("commands::environment_name_and_tags", environment),
     ("commands::exit_codes", exit_codes),
     ("commands::abuse_fields_are_refused_by_name", fields_are_refused),
@@ -157,6 +159,36 @@ fn extend() {
     assert!(said.contains("24h after it was made"), "{said}");
     assert_eq!(world.weaver(&id).unwrap()["lifetime_hours"], 24);
     assert_eq!(code(&world.run("extend - 49")), 2);
+}
+
+fn watch() {
+    let world = World::new();
+    let one = world.idle("");
+    let terminal = world.terminal("ps --watch", &[]);
+    terminal.sees(&one);
+    let two = world.idle("");
+    terminal.sees(&two);
+    world.ok(&format!("rm {one} {two}"));
+    terminal.gone(&two);
+    terminal.gone(&one);
+    terminal.sees("\nID  ");
+}
+
+/// What the cluster cannot do is said with the first weaver and not again.
+fn said_once() {
+    let world = World::new();
+    let warned = |output: std::process::Output| {
+        assert_eq!(code(&output), 0, "{}", show(&output));
+        text(&output.stderr).matches("warning: ").count()
+    };
+    let first = warned(world.run("new --local -- true"));
+    let warnings: Vec<_> = world
+        .weavers()
+        .iter()
+        .flat_map(|weaver| weaver["warnings"].as_array().unwrap().clone())
+        .collect();
+    assert_eq!(first, warnings.len(), "{warnings:?}");
+    assert_eq!(warned(world.run("new --local -- true")), 0);
 }
 
 fn environment() {

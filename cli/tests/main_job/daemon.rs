@@ -127,6 +127,7 @@ fn prune() {
     let id = world.idle("");
     until("it has ended", || world.weavers().iter().any(|weaver| weaver["status"] == "Succeeded"));
     assert_eq!(world.ok("dev prune"), "deleted 1 weavers that had ended\n");
+    until("only one is left", || world.weavers().len() == 1);
     assert_eq!(world.only_id(), id);
 }
 

@@ -129,6 +129,11 @@ impl World {
         list["weavers"].as_array().unwrap().clone()
     }
 
+    /// Waits until what was deleted has ended: a pod is listed until then.
+    pub(crate) fn is_empty(&self) {
+        until("all weavers are gone", || self.weavers().is_empty());
+    }
+
     /// Returns one weaver, if it is there.
     pub(crate) fn weaver(&self, id: &str) -> Option<Value> {
         self.weavers().into_iter().find(|weaver| weaver["id"] == id)

@@ -84,6 +84,11 @@ impl Terminal {
         self.wait(what, |shown| String::from_utf8_lossy(&shown.raw).contains(what));
     }
 
+    /// Waits until the screen no longer shows a text.
+    pub(crate) fn gone(&self, what: &str) {
+        self.wait(what, |shown| !screen_of(shown).contains(what));
+    }
+
     fn wait(&self, what: &str, is: impl Fn(&Shown) -> bool) {
         let (lock, changed) = &*self.shown;
         let end = now() + PATIENCE;
