@@ -23,6 +23,7 @@ pub(crate) fn why(pod: &Pod) -> Option<Why> {
         (Some("Failed"), _) => Some(ended::why(pod)),
         (Some("Unknown"), _) => Some(out_of_contact(pod)),
         _ if is_out_of_contact(pod) => Some(out_of_contact(pod)),
+        _ if pod.metadata.deletion_timestamp.is_some() => Some(going()),
         (_, Some(0)) => None,
         (_, Some(_)) => Some(ended::why(pod)),
         _ if phase::is_started(pod) => None,
@@ -30,9 +31,16 @@ pub(crate) fn why(pod: &Pod) -> Option<Why> {
     }
 }
 
+/// Kubernetes shows it as a status; with us a weaver keeps its own until it is gone.
+const GOING: &str = "Terminating";
+
+fn going() -> Why {
+    Why { reason: GOING.to_owned(), message: "it is being deleted".to_owned() }
+}
+
 /// Tells whether something is wrong, and not just under way.
 pub(crate) fn is_trouble(why: &Why) -> bool {
-    !waiting::ON_ITS_WAY.contains(&why.reason.as_str())
+    why.reason != GOING && !waiting::ON_ITS_WAY.contains(&why.reason.as_str())
 }
 
 /// Tells whether Kubernetes has lost the pod's node, or says that it is taking the pod away

@@ -299,6 +299,17 @@ fn what_runs_or_ended_well_needs_no_reason() {
 }
 
 #[test]
+fn what_is_being_deleted_says_so() {
+    let mut pod = pod(running(true, true));
+    let time = serde_json::from_value(json!("2025-03-03T10:01:00Z")).unwrap();
+    pod.metadata.deletion_timestamp = Some(time);
+    let found = crate::pod::read(&pod).unwrap();
+    let why = found.weaver.why.unwrap();
+    assert_eq!((why.reason.as_str(), why.message.as_str()), ("Terminating", "it is being deleted"));
+    assert!(!is_trouble(&why));
+}
+
+#[test]
 fn foreign_words_are_made_fit_for_a_terminal() {
     assert_eq!(plain("a\u{1b}[31m\n\tb  c"), "a [31m b c");
     assert!(plain(&"x".repeat(1000)).chars().count() == 401);
