@@ -42,5 +42,8 @@ fn the_configuration_page_is_what_the_programs_say() {
         std::fs::write(&path, page()).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page(), "run `task docs`: docs/CONFIGURATION.md is not what the programs say");
+    assert!(
+        written == page(),
+        "run `task docs`: docs/CONFIGURATION.md is not what the programs say"
+    );
 }
