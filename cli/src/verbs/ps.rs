@@ -6,10 +6,12 @@ use std::time::Duration;
 use client::ListQuery;
 use weaver::Phase;
 use wire::api::{WeaverList, WeaverView};
+use wire::frame::Size;
 
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::server::{self, Api};
+use crate::session::tty;
 use crate::{out, table};
 
 /// List weavers
@@ -86,11 +88,36 @@ async fn watch(
         if table::table(&weavers) == table::table(&shown) {
             continue;
         }
-        if !args.json && std::io::stdout().is_terminal() {
-            // As many lines up as were printed, and everything below is cleared.
-            out::print(&format!("\x1b[{}A\x1b[J", shown.len() + 1))?;
+        if let (false, true, Some(size)) = (args.json, std::io::stdout().is_terminal(), tty::size())
+        {
+            out::print(&back_over(&table::table(&shown), size))?;
         }
         show(args, &weavers)?;
         shown = weavers;
+    }
+}
+
+/// Returns what takes the cursor back to where a text began, and clears from there.
+fn back_over(text: &str, size: Size) -> String {
+    let wide = usize::from(size.cols);
+    let lines = text.lines().map(|line| line.chars().count().div_ceil(wide).max(1));
+    match lines.sum::<usize>() {
+        lines if lines < usize::from(size.rows) => format!("\x1b[{lines}A\x1b[J"),
+        // Its beginning has left the screen.
+        _ => "\x1b[H\x1b[2J".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_wrap_count_as_often_as_they_stand_there() {
+        let size = Size { rows: 5, cols: 4 };
+        assert_eq!(back_over("ab\n", size), "\x1b[1A\x1b[J");
+        assert_eq!(back_over("abcd\n", size), "\x1b[1A\x1b[J");
+        assert_eq!(back_over("abcde\n\nx\n", size), "\x1b[4A\x1b[J");
+        assert_eq!(back_over("abcde\n\nx\ny\n", size), "\x1b[H\x1b[2J");
     }
 }

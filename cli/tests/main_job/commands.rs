@@ -66,6 +66,10 @@ fn ids() {
     assert!(text(&unknown.stderr).contains("no weaver is called"), "{}", show(&unknown));
 }
 
+/// The size may come a moment after the program has started.
+const SIZED: &str =
+    "tty; until [ \"$(stty size)\" = '24 80' ]; do :; done; echo sized; cat; exit 4";
+
 fn exec() {
     let world = World::new();
     let id = world.idle("");
@@ -77,10 +81,9 @@ fn exec() {
     let both = world.run_with("exec - -- sh -c", &["echo out; echo err >&2; tty"]);
     assert_eq!(text(&both.stdout), "out\nnot a tty\n");
     assert!(text(&both.stderr).contains("err\n"));
-    let mut terminal =
-        world.terminal(&format!("exec -t {id} -- sh -c"), &["tty; stty size; cat; exit 4"]);
+    let mut terminal = world.terminal(&format!("exec -t {id} -- sh -c"), &[SIZED]);
     terminal.wrote("/dev/pts/");
-    terminal.sees("\n24 80");
+    terminal.sees("\nsized");
     terminal.send("typed\r");
     terminal.sees("\ntyped\ntyped");
     terminal.send("\x04");

@@ -44,7 +44,8 @@ fn weavers_live_on() {
     assert_eq!(world.ok("dev stop"), "stopped; weavers live on\n");
     assert_eq!(world.status()["running"], false);
     assert_eq!(world.ok("dev stop"), "not running\n");
-    assert!(world.ok("ps").contains("Running"));
+    let table = world.ok("ps");
+    assert!(table.contains("Running"), "{table}");
     assert_ne!(world.daemon(), first);
     let mut back = world.terminal("attach -", &[]);
     back.sees("\nready");
