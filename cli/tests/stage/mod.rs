@@ -15,9 +15,11 @@ pub(crate) mod server;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 use client::{Client, Token};
 use serde_json::Value;
+use tokio::runtime::Runtime;
 use wire::api::{CreateWeaver, WeaverView};
 
 use self::kube::Kube;
@@ -77,8 +79,7 @@ impl Stage {
     pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
         let world = World::new();
         let site = Site::find(&world);
-        let kube = Kube::connect(&site.kubeconfig);
-        kube.create_namespace();
+        let kube = Kube::create_namespace(&site.kubeconfig);
         std::fs::write(world.path("server-token"), TOKEN).unwrap();
         let mut variables = variables(&world, &site, &kube.namespace);
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
@@ -187,7 +188,7 @@ impl Stage {
 
     /// Returns the caller of this deployment's API.
     pub(crate) fn maker(&self) -> Maker {
-        Maker::new(&format!("http://{}", self.handlers.address), TOKEN, &self.kube)
+        Maker::new(&format!("http://{}", self.handlers.address), TOKEN)
     }
 }
 
@@ -215,13 +216,13 @@ fn variables(world: &World, site: &Site, namespace: &str) -> Vec<(String, String
 #[derive(Clone)]
 pub(crate) struct Maker {
     client: Client,
-    runtime: tokio::runtime::Handle,
+    runtime: Arc<Runtime>,
 }
 
 impl Maker {
-    pub(crate) fn new(url: &str, token: &str, kube: &Kube) -> Self {
+    pub(crate) fn new(url: &str, token: &str) -> Self {
         let server = client::Server::new(url, Some(Token::new(token))).unwrap();
-        Self { client: Client::new(server).unwrap(), runtime: kube.runtime.handle().clone() }
+        Self { client: Client::new(server).unwrap(), runtime: Arc::new(kube::runtime()) }
     }
 
     /// Makes the weaver that belongs to a key.
