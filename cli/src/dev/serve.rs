@@ -102,7 +102,9 @@ fn run(dirs: &Dirs, ready: impl FnOnce(&Running) -> Result<(), Failure>) -> Resu
         .build()
         .doing("cannot start")?;
     let result = runtime.block_on(serve(dirs, args, ready));
-    runtime.shutdown_background();
+    // The process ends now. Shutting the runtime down would fail every read that is under way, and
+    // whoever watches a pod would take that for the pod's end.
+    std::mem::forget(runtime);
     result
 }
 

@@ -160,13 +160,24 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
         let reset = self.run("dev reset --yes");
         if code(&reset) != 0 {
             eprintln!("cannot clean up: {}", show(&reset));
         }
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.path("s/daemon.log")).unwrap_or_default();
-            eprintln!("{log}");
+    }
+}
+
+impl World {
+    /// Shows what the daemon and the pods' shims have said.
+    fn show_logs(&self) {
+        let pods = std::fs::read_dir(self.path("s/pods")).into_iter().flatten().flatten();
+        let files = pods.flat_map(|pod| ["shim.log", "status.json"].map(|f| pod.path().join(f)));
+        for file in files.chain([self.path("s/daemon.log")]) {
+            let said = std::fs::read_to_string(&file).unwrap_or_default();
+            eprintln!("--{}\n{said}", file.display());
         }
     }
 }
