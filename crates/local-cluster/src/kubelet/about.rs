@@ -61,3 +61,10 @@ pub(crate) fn is_final(seen: &PodStatus) -> bool {
     !seen.containers.iter().chain(&seen.init_containers).any(runs)
         && (failed || seen.reason.is_some() || seen.containers.iter().all(|c| code(c).is_some()))
 }
+
+/// Whether no container has run yet and nothing was decided: the daemon died while its shim began,
+/// and that one ended with it.
+pub(crate) fn never_ran(seen: &PodStatus) -> bool {
+    let waits = |c: &ContainerStatus| matches!(c.state, ContainerState::Waiting { .. });
+    seen.reason.is_none() && seen.init_containers.iter().chain(&seen.containers).all(waits)
+}

@@ -319,6 +319,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_only_waited_never_ran() {
+        use super::super::about::never_ran;
+        assert!(never_ran(&seen(waits(), waits())));
+        assert!(!never_ran(&seen(ended(0), waits())));
+        assert!(!never_ran(&seen(ContainerState::Running { started_at: at() }, waits())));
+        let decided = Some(("DeadlineExceeded".to_owned(), String::new()));
+        assert!(!never_ran(&PodStatus { reason: decided, ..seen(waits(), waits()) }));
+    }
+
+    #[test]
     fn phases_are_those_of_kubernetes() {
         let runs = || ContainerState::Running { started_at: at() };
         for (init, main, expected) in [

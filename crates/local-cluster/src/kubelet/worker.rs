@@ -12,7 +12,9 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use super::about::{field, is_final, is_over, remaining_grace, started_containers, text};
+use super::about::{
+    field, is_final, is_over, never_ran, remaining_grace, started_containers, text,
+};
 use super::env::Source;
 use super::events::{self, Note};
 use super::refused::Blocked;
@@ -42,6 +44,13 @@ enum Begin {
     Over,
 }
 
+/// How following it ended.
+enum Follow {
+    Over,
+    /// The shim ended before any container ran: that of a daemon that died while it started.
+    Again,
+}
+
 const RETRY: Duration = Duration::from_secs(1);
 const START_RETRY: Duration = Duration::from_secs(5);
 const PULL_AGAIN: Duration = Duration::from_secs(2);
@@ -63,10 +72,11 @@ impl Worker {
 
     /// Runs until the object is gone, and removes what is left.
     pub(crate) async fn run(mut self) {
-        if !is_over(&self.pod)
+        while !is_over(&self.pod)
             && let Begin::Running(pod) = self.begin().await
+            && let Follow::Again = self.follow(pod).await
         {
-            self.follow(pod).await;
+            tokio::time::sleep(RETRY).await;
         }
         self.until_gone().await;
         let (runtime, uid) = (self.pods.runtime.clone(), self.uid.clone());
@@ -87,10 +97,12 @@ impl Worker {
     /// Finds out where the pod stands: never started, running, or gone meanwhile.
     async fn begin(&mut self) -> Begin {
         let (pods, uid) = (self.pods.clone(), self.uid.clone());
-        let started = started_containers(&self.pod).next().is_some();
+        let started = self.has_started();
         match blocking(move || pods.find(&uid)).await {
             Ok(pod) => Begin::Running(pod),
-            Err(pod_runtime::Error::Gone { last: None, .. }) if !started => {
+            Err(pod_runtime::Error::Gone { last, .. })
+                if !started && last.as_deref().is_none_or(never_ran) =>
+            {
                 let (runtime, uid) = (self.pods.runtime.clone(), self.uid.clone());
                 blocking(move || runtime.remove(&uid)).await.ok();
                 self.start().await
@@ -105,6 +117,11 @@ impl Worker {
             }
             Err(_) => self.start().await,
         }
+    }
+
+    /// Tells whether a container has run, as far as the object knows.
+    fn has_started(&self) -> bool {
+        started_containers(&self.pod).next().is_some()
     }
 
     /// Starts the pod, as soon as nothing stands in the way.
@@ -177,7 +194,7 @@ impl Worker {
     }
 
     /// Mirrors what the runtime says until the pod has ended.
-    async fn follow(&mut self, pod: Pod) {
+    async fn follow(&mut self, pod: Pod) -> Follow {
         let (subscribed, mut last) = (pod.clone(), None);
         let stream = blocking(move || subscribed.subscribe()).await;
         if let Ok(Ok(mut lines)) = stream.map(lines) {
@@ -196,7 +213,7 @@ impl Worker {
                     }
                     changed = self.object.changed() => {
                         if changed.is_err() {
-                            return;
+                            return Follow::Over;
                         }
                         self.look();
                         self.react(&pod).await;
@@ -209,7 +226,12 @@ impl Worker {
             Err(pod_runtime::Error::Gone { last, .. }) => last.map(|last| *last),
             Err(_) => None,
         };
-        self.ended(written.or(last), false).await;
+        let last = written.or(last);
+        if self.is_wanted() && last.as_ref().is_none_or(never_ran) && !self.has_started() {
+            return Follow::Again;
+        }
+        self.ended(last, false).await;
+        Follow::Over
     }
 
     /// Passes a deletion on to the runtime.
