@@ -64,8 +64,12 @@ fn creates() {
         }
         assert_eq!(ids(&world), made.values().cloned().collect());
     }
-    let running = |weaver: &serde_json::Value| weaver["status"] == "Running";
-    until("all of them run", || world.weavers().iter().all(running));
+    let mut waiting = Vec::new();
+    until("all of them run", || {
+        waiting = world.weavers();
+        waiting.retain(|weaver| weaver["status"] != "Running");
+        waiting.is_empty()
+    });
     let shims = that_hold(world.path("s/pods").to_str().unwrap());
     assert_eq!(roots(&shims).len(), made.len(), "each has one shim");
 }

@@ -15,9 +15,9 @@ fn killed() {
     let id = stage.only_id();
     host(&mark).kill();
     assert_eq!(terminal.end(), 137, "{}", terminal.screen());
-    until("the weaver has failed", || stage.find(&id).unwrap()["status"] == "Failed");
+    until("the weaver has failed", || stage.find(&id).unwrap()["pod_phase"] == "Failed");
     let view = stage.find(&id).unwrap();
-    assert_eq!((&view["exit_code"], &view["pod_phase"]), (&137.into(), &"Failed".into()), "{view}");
+    assert_eq!((&view["status"], &view["exit_code"]), (&"Failed".into(), &137.into()), "{view}");
     let state = stage.kube.pod(&id).unwrap().status.unwrap().container_statuses.unwrap().remove(0);
     let ended = state.state.unwrap().terminated.unwrap();
     assert_eq!((ended.exit_code, ended.reason.as_deref()), (137, Some("Error")));

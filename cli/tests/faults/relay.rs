@@ -20,7 +20,8 @@ fn mid_stream() {
     stage.relay.kill();
     terminal.sees(&format!("come back with: loom attach {id}"));
     assert_eq!(terminal.end(), 255);
-    assert_eq!(stage.find(&id).unwrap()["status"], "Running");
+    // A node tells of a start a moment after it.
+    until("it runs on", || stage.find(&id).unwrap()["status"] == "Running");
     stage.relay.restart();
     let back = stage.terminal(&format!("attach {id}"), &[]);
     back.sees("\nline ");
