@@ -102,8 +102,7 @@ fn run(dirs: &Dirs, ready: impl FnOnce(&Running) -> Result<(), Failure>) -> Resu
         .build()
         .doing("cannot start")?;
     let result = runtime.block_on(serve(dirs, args, ready));
-    // The process ends now. Shutting the runtime down would fail every read that is under way, and
-    // whoever watches a pod would take that for the pod's end.
+    // The process ends now: nothing is gained by waiting for calls that are under way.
     std::mem::forget(runtime);
     result
 }

@@ -143,8 +143,9 @@ impl Manager {
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = worker.run() => {}
+                biased;
                 () = shutdown.cancelled() => {}
+                () = worker.run() => {}
             }
         });
     }

@@ -78,7 +78,9 @@ impl Worker {
         {
             tokio::time::sleep(RETRY).await;
         }
-        self.until_gone().await;
+        if !self.until_gone().await {
+            return;
+        }
         let (runtime, uid) = (self.pods.runtime.clone(), self.uid.clone());
         loop {
             match blocking({
@@ -222,9 +224,14 @@ impl Worker {
             }
         }
         let written = match blocking(move || pod.status()).await {
+            // Its shim answers: only the stream broke.
+            Ok(seen) if !is_final(&seen) => return Follow::Again,
             Ok(seen) => Some(seen),
             Err(pod_runtime::Error::Gone { last, .. }) => last.map(|last| *last),
-            Err(_) => None,
+            Err(error) => {
+                tracing::warn!(%error, uid = self.uid, "a pod's shim cannot be asked");
+                return Follow::Again;
+            }
         };
         let last = written.or(last);
         if self.is_wanted() && last.as_ref().is_none_or(never_ran) && !self.has_started() {
@@ -286,10 +293,11 @@ impl Worker {
         self.persist(status::vanished(&self.pod, reason, message, now)).await;
     }
 
-    /// Lets a deletion go through, now that nothing runs, and waits for it.
-    async fn until_gone(&mut self) {
+    /// Lets a deletion go through, now that nothing runs, and waits for it. `false` means that
+    /// the cluster is being stopped: its pods run on.
+    async fn until_gone(&mut self) -> bool {
         loop {
-            let Some(object) = self.object.borrow_and_update().clone() else { return };
+            let Some(object) = self.object.borrow_and_update().clone() else { return true };
             if object["metadata"].get("deletionTimestamp").is_some() {
                 let confirmed = self.confirm_deletion();
                 if matches!(confirmed, Err(WriteError::Storage(_))) {
@@ -298,7 +306,7 @@ impl Worker {
                 }
             }
             if self.object.changed().await.is_err() {
-                return;
+                return false;
             }
         }
     }

@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("the_deadline_ends_a_pod", deadline),
         test("a_log_is_followed_to_its_end", follow),
         test("pods_live_on_over_kill_9_of_the_daemon", live_on),
+        test("pods_live_on_over_every_stop_of_the_daemon", stops),
         test("a_pod_whose_shim_died_has_failed", shim_died),
         test("after_a_reboot_a_pod_has_failed_and_says_so", rebooted),
         test("a_pod_without_an_object_is_removed", orphan),
@@ -427,6 +428,25 @@ fn live_on() {
         let ended = state(&in_phase(&pods, "short", &["Failed"]).await).terminated.unwrap();
         assert_eq!(ended.exit_code, 137);
     });
+}
+
+/// A stop that ends pods now and then did so in one of three.
+fn stops() {
+    let mut daemon = Daemon::start();
+    let begun = block_on(async {
+        let pods = pods(&daemon).await;
+        create(&pods, pod("p", "sleep 1000")).await;
+        state(&in_phase(&pods, "p", &["Running"]).await).running.unwrap().started_at
+    });
+    for _ in 0..20 {
+        daemon.stop_and_start();
+        block_on(async {
+            let pods = pods(&daemon).await;
+            let same = state(&in_phase(&pods, "p", &["Running", "Failed"]).await).running;
+            assert_eq!(same.expect("it runs on").started_at, begun);
+            assert_eq!(run(&pods, "p", &["true"]).await.1, 0);
+        });
+    }
 }
 
 /// Kills the shim of a pod with -9 and returns the file that tells which one it was.

@@ -94,6 +94,13 @@ impl Daemon {
         self.start_again();
     }
 
+    /// Asks it to stop and starts it again.
+    pub(crate) fn stop_and_start(&mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+        self.start_again();
+    }
+
     /// Starts it again after it was killed.
     pub(crate) fn start_again(&mut self) {
         let mut command = Command::new(std::env::current_exe().unwrap());
