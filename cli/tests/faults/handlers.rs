@@ -62,7 +62,9 @@ fn terminals() {
     terminal.send("echo go''on\r");
     terminal.sees("\ngoon");
     stage.handlers.restart();
-    assert_eq!(stage.find(&stage.only_id()).unwrap()["status"], "Running");
+    let id = stage.only_id();
+    // A node tells of a start a moment after it.
+    until("it runs on", || stage.find(&id).unwrap()["status"] == "Running");
     terminal.send("\x04");
     assert_eq!(terminal.end(), 0);
 }

@@ -25,17 +25,18 @@ fn middle() {
     let expired: Vec<_> = (0..EXPIRED).map(make).collect();
     let fresh = make(EXPIRED);
     expired.iter().for_each(|id| stage.kube.age(id, 4));
-    let left = kill_in_the_middle(&stage);
-    assert!((2..=EXPIRED).contains(&left), "{left} pods were left");
+    kill_in_the_middle(&stage);
     let report = stage.sweep();
-    assert_eq!(report["deleted"], left - 1, "{report}");
-    assert_eq!((&report["kept"], &report["failed"]), (&1.into(), &0.into()), "{report}");
+    let many = |what: &str| report[what].as_u64().unwrap();
+    // The last deletion that was asked for may come to its end only now.
+    assert!(many("deleted") >= 1 && many("ending") <= 1, "{report}");
+    assert_eq!(many("deleted") + many("ending") + 1, many("listed"), "{report}");
+    assert_eq!((many("kept"), many("failed")), (1, 0), "{report}");
     until("only the fresh one is left", || stage.kube.pods().len() == 1);
     assert!(stage.kube.pod(&fresh).is_some_and(|pod| pod.metadata.deletion_timestamp.is_none()));
 }
 
-/// Returns how many pods are left.
-fn kill_in_the_middle(stage: &Stage) -> usize {
+fn kill_in_the_middle(stage: &Stage) {
     let mut command = stage.janitor();
     command.env("LOOM_SERVER_WEAVER_CLEANUP_CONCURRENCY", "1");
     let mut child = Killed(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
@@ -47,7 +48,6 @@ fn kill_in_the_middle(stage: &Stage) -> usize {
     let mut said = String::new();
     child.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("Deleted an expired weaver"), "{said}");
-    stage.kube.pods().len()
 }
 
 /// A process that does not outlive the test.

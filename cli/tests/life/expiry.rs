@@ -8,6 +8,7 @@ use crate::support::{Case, until};
 pub(crate) const CASES: &[Case] = &[
     ("expiry::exactly_what_has_expired_is_deleted", exactly),
     ("expiry::an_extension_saves_it", extension),
+    ("expiry::abuse_extend_racing_with_the_sweep", race),
 ];
 
 fn exactly() {
@@ -44,6 +45,36 @@ fn extension() {
     stage.ok(&format!("extend {id} 4"), &[]);
     assert_eq!(stage.sweep()["kept"], 1);
     assert_eq!(stage.find(&id).unwrap()["status"], "Running");
+}
+
+/// The extension wins or the weaver is gone, never both answers.
+fn race() {
+    // No node has that much: the pods cost nothing.
+    let stage = Stage::with(&[
+        ("LOOM_SERVER_WEAVER_CPU_REQUEST", "4000"),
+        ("LOOM_SERVER_WEAVER_CPU_LIMIT", "4000"),
+    ]);
+    let maker = stage.maker();
+    let make = |nth: usize| maker.idle(&format!("key-{nth}")).unwrap();
+    let ids: Vec<_> = (0..40).map(make).collect();
+    ids.iter().for_each(|id| stage.kube.age(id, 4));
+    let extended: Vec<_> = std::thread::scope(|scope| {
+        let extend = |half: &[String]| {
+            let (half, maker) = (half.to_vec(), maker.clone());
+            scope.spawn(move || half.into_iter().filter(|id| maker.extend(id, 8)).collect())
+        };
+        let threads: Vec<_> = ids.chunks(20).map(extend).collect();
+        let report = stage.sweep();
+        assert_eq!(report["failed"], 0, "{report}");
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Vec<String>>| thread.join().unwrap();
+        threads.into_iter().flat_map(join).collect()
+    });
+    until("only those that were extended are left", || stage.kube.pods().len() <= extended.len());
+    for id in &extended {
+        let pod = stage.kube.pod(id).unwrap_or_else(|| panic!("{id} was extended and is gone"));
+        assert!(pod.metadata.deletion_timestamp.is_none(), "{id} was extended and ends");
+        assert_eq!(stage.find(id).unwrap()["lifetime_hours"], 8);
+    }
 }
 
 /// A pod of somebody else, older than any weaver may be.

@@ -234,6 +234,11 @@ impl Maker {
         self.runtime.block_on(self.client.create(ask, Some(key)))
     }
 
+    /// Sets a weaver's lifetime; tells whether the server did so.
+    pub(crate) fn extend(&self, id: &str, hours: u64) -> bool {
+        self.runtime.block_on(self.client.extend(&id.parse().unwrap(), hours)).is_ok()
+    }
+
     /// Makes a weaver that only waits.
     pub(crate) fn idle(&self, key: &str) -> Result<String, client::Error> {
         let (command, args) = (vec!["sleep".to_owned()], vec!["1000".to_owned()]);
