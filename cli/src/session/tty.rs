@@ -28,6 +28,8 @@ struct Held {
     /// The settings to go back to; taken by whoever restores first.
     before: Option<Termios>,
     modes: Modes,
+    /// Whether the cursor stands behind something, as far as the last byte tells.
+    line_begun: bool,
 }
 
 impl Raw {
@@ -39,7 +41,9 @@ impl Raw {
         raw.make_raw();
         tcsetattr(stdin.as_fd(), OptionalActions::Drain, &raw)
             .doing("cannot set the terminal's settings")?;
-        let held = Arc::new(Mutex::new(Held { before: Some(before), modes: Modes::default() }));
+        let modes = Modes::default();
+        let held = Held { before: Some(before), modes, line_begun: false };
+        let held = Arc::new(Mutex::new(held));
         let in_panic = Arc::clone(&held);
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
@@ -51,7 +55,11 @@ impl Raw {
 
     /// Takes note of what the program writes to the terminal.
     pub(crate) fn shown(&self, output: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).modes.feed(output);
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.modes.feed(output);
+        if let Some(last) = output.last() {
+            held.line_begun = *last != b'\n';
+        }
     }
 }
 
@@ -64,8 +72,13 @@ impl Drop for Raw {
 fn restore(held: &Mutex<Held>) {
     let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(before) = held.before.take() else { return };
+    let mut undo = held.modes.undo();
+    if held.line_begun {
+        // What is said next, by us or by the shell, is not to stand behind a prompt.
+        undo.extend_from_slice(b"\r\n");
+    }
     let mut stdout = std::io::stdout();
     // Nothing can be done about a terminal that is gone.
-    let _ = stdout.write_all(&held.modes.undo()).and_then(|()| stdout.flush());
+    let _ = stdout.write_all(&undo).and_then(|()| stdout.flush());
     let _ = tcsetattr(std::io::stdin().as_fd(), OptionalActions::Now, &before);
 }

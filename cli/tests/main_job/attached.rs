@@ -29,7 +29,7 @@ fn create_type_detach_and_come_back() {
     terminal.send("echo id=$LOOM_WEAVER_ID\r");
     terminal.sees(&format!("\nid={id}"));
     terminal.send("\x04");
-    terminal.sees(&format!("detached; come back with: loom attach {id}"));
+    terminal.sees(&format!("\ndetached; come back with: loom attach {id}"));
     assert_eq!(terminal.end(), 0);
     assert_eq!(world.weaver(&id).unwrap()["status"], "Running");
     let table = world.ok("weaver ps");
