@@ -7,6 +7,7 @@
 //! ```
 
 mod about;
+mod aside;
 mod env;
 mod events;
 mod files;

@@ -82,6 +82,17 @@ fn is_reference(text: &str) -> bool {
     digest_fine && parts && !name.is_empty() && name.len() <= 255 && name.chars().all(fine)
 }
 
+/// After the first failed pull an image is only tried now and then.
+pub(crate) fn backed_off(blocked: Blocked, attempts: u32) -> Blocked {
+    match blocked {
+        Blocked::Image { container, reason: "ErrImagePull", image, message } if attempts > 0 => {
+            let message = format!("Back-off pulling image {image:?}: ErrImagePull: {message}");
+            Blocked::Image { container, reason: "ImagePullBackOff", image, message }
+        }
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

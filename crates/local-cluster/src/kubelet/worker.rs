@@ -1,6 +1,7 @@
 //! One bound pod from its start to the end of its object.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +9,17 @@ use jiff::Timestamp;
 use pod_runtime::Pod;
 use pod_runtime::spec::PodStatus;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::about::{
     field, is_final, is_over, never_ran, remaining_grace, started_containers, text,
 };
+use super::aside::{blocking, lines};
 use super::env::Source;
 use super::events::{self, Note};
-use super::refused::Blocked;
+use super::refused::{Blocked, backed_off};
 use super::{Pods, render, status};
 use crate::clock;
 use crate::store::{Decision, Key, Object, Resource, Store, WriteError};
@@ -47,7 +49,8 @@ enum Begin {
 /// How following it ended.
 enum Follow {
     Over,
-    /// The shim ended before any container ran: that of a daemon that died while it started.
+    /// Its shim still answers, or ended before any container ran, as that of a daemon does that
+    /// died while it started.
     Again,
 }
 
@@ -197,30 +200,13 @@ impl Worker {
 
     /// Mirrors what the runtime says until the pod has ended.
     async fn follow(&mut self, pod: Pod) -> Follow {
-        let (subscribed, mut last) = (pod.clone(), None);
+        let subscribed = pod.clone();
         let stream = blocking(move || subscribed.subscribe()).await;
-        if let Ok(Ok(mut lines)) = stream.map(lines) {
+        let mut last = None;
+        if let Ok(Ok(lines)) = stream.map(lines) {
             self.react(&pod).await;
-            loop {
-                tokio::select! {
-                    line = lines.next_line() => {
-                        let Ok(Some(line)) = line else { break };
-                        match serde_json::from_str::<PodStatus>(&line) {
-                            Ok(seen) => {
-                                self.seen(&seen).await;
-                                last = Some(seen);
-                            }
-                            Err(error) => tracing::warn!(%error, "a shim speaks in riddles"),
-                        }
-                    }
-                    changed = self.object.changed() => {
-                        if changed.is_err() {
-                            return Follow::Over;
-                        }
-                        self.look();
-                        self.react(&pod).await;
-                    }
-                }
+            if self.mirror(&pod, lines, &mut last).await.is_break() {
+                return Follow::Over;
             }
         }
         let written = match blocking(move || pod.status()).await {
@@ -239,6 +225,36 @@ impl Worker {
         }
         self.ended(last, false).await;
         Follow::Over
+    }
+
+    /// Mirrors until the stream ends, or breaks off when nobody is left to tell.
+    async fn mirror(
+        &mut self,
+        pod: &Pod,
+        mut lines: Lines<BufReader<UnixStream>>,
+        last: &mut Option<PodStatus>,
+    ) -> ControlFlow<()> {
+        loop {
+            tokio::select! {
+                line = lines.next_line() => {
+                    let Ok(Some(line)) = line else { return ControlFlow::Continue(()) };
+                    match serde_json::from_str::<PodStatus>(&line) {
+                        Ok(seen) => {
+                            self.seen(&seen).await;
+                            *last = Some(seen);
+                        }
+                        Err(error) => tracing::warn!(%error, "a shim speaks in riddles"),
+                    }
+                }
+                changed = self.object.changed() => {
+                    if changed.is_err() {
+                        return ControlFlow::Break(());
+                    }
+                    self.look();
+                    self.react(pod).await;
+                }
+            }
+        }
     }
 
     /// Passes a deletion on to the runtime.
@@ -376,31 +392,5 @@ impl Worker {
 
     pub(crate) fn tell(&self, note: &Note) {
         events::record(&self.store, &self.pod, note);
-    }
-}
-
-fn lines(stream: std::os::unix::net::UnixStream) -> std::io::Result<Lines<BufReader<UnixStream>>> {
-    stream.set_nonblocking(true)?;
-    Ok(BufReader::new(UnixStream::from_std(stream)?).lines())
-}
-
-/// Runs what waits for the disk or for another process; a panic in it is a failed pod.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, pod_runtime::Error> + Send + 'static,
-) -> Result<T, pod_runtime::Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(pod_runtime::Error::Setup(error.to_string())),
-    }
-}
-
-/// After the first failed pull an image is only tried now and then.
-fn backed_off(blocked: Blocked, attempts: u32) -> Blocked {
-    match blocked {
-        Blocked::Image { container, reason: "ErrImagePull", image, message } if attempts > 0 => {
-            let message = format!("Back-off pulling image {image:?}: ErrImagePull: {message}");
-            Blocked::Image { container, reason: "ImagePullBackOff", image, message }
-        }
-        other => other,
     }
 }
