@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::processes::{roots, that_hold};
 use crate::relay_killed::number_after;
@@ -23,7 +23,7 @@ fn same_shell() {
     terminal.sees("\nshell=");
     let shell = number_after(&terminal.screen(), "\nshell=");
     let (id, daemon) = (world.only_id(), world.daemon());
-    kill_process(daemon, Signal::KILL).unwrap();
+    kill(&world, daemon);
     terminal.sees(&format!("come back with: loom attach {id}"));
     assert_eq!(terminal.end(), 255);
     assert_eq!(world.weaver(&id).unwrap()["status"], "Running");
@@ -64,14 +64,16 @@ fn creates() {
         }
         assert_eq!(ids(&world), made.values().cloned().collect());
     }
-    let mut waiting = Vec::new();
-    until("all of them run", || {
-        waiting = world.weavers();
-        waiting.retain(|weaver| weaver["status"] != "Running");
-        waiting.is_empty()
-    });
+    let running = |weaver: &serde_json::Value| weaver["status"] == "Running";
+    until("all of them run", || world.weavers().iter().all(running));
     let shims = that_hold(world.path("s/pods").to_str().unwrap());
     assert_eq!(roots(&shims).len(), made.len(), "each has one shim");
+}
+
+/// Kills the daemon and waits for its death: one that is dying still looks like one that serves.
+fn kill(world: &World, daemon: Pid) {
+    kill_process(daemon, Signal::KILL).unwrap();
+    until("it is dead", || world.status()["running"] == false);
 }
 
 /// Starts the daemon with little for each weaver, so that all have room.
@@ -105,7 +107,7 @@ fn one_round(world: &World, round: usize) -> BTreeMap<String, String> {
         drop(tell);
         // Each round somewhat later: before the first, after the first, and so on.
         let mut acknowledged: BTreeMap<_, _> = told.iter().take(round * 2).collect();
-        kill_process(daemon, Signal::KILL).unwrap();
+        kill(world, daemon);
         acknowledged.extend(told.iter());
         acknowledged
     })
