@@ -18,6 +18,9 @@
 //! After its last container has ended a shim writes the final status and leaves. A container that
 //! was never started (an init container failed, the pod was stopped before) stays `Waiting`.
 //!
+//! [`Runtime::prepare`] has a shim and a zygote wait for a pod that is not known yet, in
+//! `STATE/spares`; a pod that takes them takes their folder along.
+//!
 //! The folder of a pod, `STATE/pods/ID`, 0700:
 //!
 //! | file | content |
@@ -39,6 +42,7 @@ mod pod;
 mod probe;
 mod runtime;
 mod shim;
+mod spare;
 pub mod spec;
 mod sys;
 mod zygote;

@@ -6,14 +6,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, ShimIdentity, check_name};
 use crate::pod::{self, Pod};
 use crate::shim::StartReport;
-use crate::spec::PodSpec;
+use crate::spare::{self, Spare};
+use crate::spec::{Mould, PodSpec};
 
 /// The first argument of the binary when it is to be a shim.
 pub(crate) const SHIM_VERB: &str = "pod-shim";
@@ -36,7 +37,10 @@ pub struct Runtime(Arc<Paths>);
 #[derive(Debug)]
 struct Paths {
     pods: PathBuf,
+    spares: PathBuf,
     binary: PathBuf,
+    /// At most one, for the next pod that it fits.
+    spare: Mutex<Option<Spare>>,
 }
 
 impl Runtime {
@@ -46,12 +50,12 @@ impl Runtime {
     /// When the folder cannot be made or the binary cannot be copied.
     pub fn open(config: RuntimeConfig) -> Result<Self, Error> {
         let state = std::path::absolute(&config.state_dir).doing("finding the state folder")?;
-        let pods = state.join("pods");
-        for path in [&state, &pods, &state.join("bin")] {
+        let (pods, spares) = (state.join("pods"), state.join("spares"));
+        for path in [&state, &pods, &spares, &state.join("bin")] {
             private_dir(path).doing("making the state folder")?;
         }
         let binary = keep_binary(&config.binary, &state.join("bin")).doing("keeping the binary")?;
-        let runtime = Self(Arc::new(Paths { pods, binary }));
+        let runtime = Self(Arc::new(Paths { pods, spares, binary, spare: Mutex::default() }));
         runtime.drop_old_binaries();
         Ok(runtime)
     }
@@ -67,6 +71,9 @@ impl Runtime {
             check_name(&container.name)?;
         }
         spec.volumes.keys().try_for_each(|name| check_name(name))?;
+        if let Some(pod) = self.start_spare(spec, &folder) {
+            return Ok(pod);
+        }
         folder.create().map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => Error::Exists(spec.id.clone()),
             _ => Error::Io { doing: "making the pod's folder", source },
@@ -82,6 +89,42 @@ impl Runtime {
                 Err(cause)
             }
         }
+    }
+
+    /// Makes one sandbox ahead, unless there is one: the next pod that fits the mould is started
+    /// in it, and much sooner. Returns before it is ready. It holds nothing of any pod; it ends
+    /// with the last clone of this runtime, however that ends.
+    ///
+    /// # Errors
+    /// When its shim cannot be started. That it cannot do its work shows nowhere: pods are then
+    /// started as without it.
+    pub fn prepare(&self, mould: &Mould) -> Result<(), Error> {
+        let mut spare = self.spare();
+        if spare.is_none() {
+            spare::sweep(&self.0.spares)?;
+            *spare = Some(Spare::start(&self.0.spares, &self.0.binary, mould)?);
+        }
+        Ok(())
+    }
+
+    /// Sends the sandbox that was made ahead away, and waits until it has left.
+    pub fn release(&self) {
+        let spare = self.spare().take();
+        if let Some(spare) = spare {
+            spare.leave();
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Spare>> {
+        self.0.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_spare(&self, spec: &PodSpec, folder: &Folder) -> Option<Pod> {
+        if folder.path().exists() {
+            return None;
+        }
+        let spare = self.spare().take_if(|spare| spare.fits(spec))?;
+        spare.become_pod(spec, folder)
     }
 
     /// Takes a pod over that another process (or an earlier self) started.
@@ -173,7 +216,7 @@ impl Runtime {
 
 /// A copy just made may still be open for writing: in a child that another thread has forked and
 /// that has not executed its own program yet.
-fn spawn_patiently(command: &mut Command) -> io::Result<Child> {
+pub(crate) fn spawn_patiently(command: &mut Command) -> io::Result<Child> {
     for _ in 0..100 {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {

@@ -73,6 +73,29 @@ pub enum Image {
     Tools,
 }
 
+/// What of a pod can be made before the pod is known: see [`crate::Runtime::prepare`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mould {
+    /// How the pod reaches the outside.
+    pub network: Network,
+    /// The root file system of its only container.
+    pub image: Image,
+    /// Whom that container runs as.
+    pub uid: u32,
+    /// And with which group.
+    pub gid: u32,
+}
+
+impl Mould {
+    /// Whether a pod can be made of it.
+    pub(crate) fn fits(&self, pod: &PodSpec) -> bool {
+        let [only] = pod.containers.as_slice() else { return false };
+        pod.init_containers.is_empty()
+            && pod.network == self.network
+            && (&only.image, only.uid, only.gid) == (&self.image, self.uid, self.gid)
+    }
+}
+
 /// One container of a pod.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {

@@ -4,6 +4,9 @@
 //! BASE/loom-POD            pids.max for all
 //! BASE/loom-POD/CONTAINER  memory and cpu
 //! ```
+//!
+//! In a spare the names are its own and [`ONLY`]: the zygote is in the only container's groups
+//! before that container is known, and its programs are in them from birth.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,7 +17,7 @@ use std::time::Duration;
 
 use rustix::process::geteuid;
 
-use crate::spec::{ContainerSpec, PodSpec};
+use crate::spec::Limits;
 
 /// Processes and threads of a pod.
 const MOST_PROCESSES: u32 = 4096;
@@ -24,6 +27,9 @@ const CPU_PERIOD: u64 = 100_000;
 const LEAF: &str = "loom-daemon";
 /// How often a group is tried again while its last processes die.
 const TRIES: u32 = 200;
+
+/// Stands for the only container of a pod that is made of a spare.
+pub(crate) const ONLY: &str = "only";
 
 /// What limits a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,20 +63,26 @@ pub(crate) struct Cgroups {
     /// By controller; with version 2 all are the same folder.
     folders: BTreeMap<Controller, (Version, PathBuf)>,
     names: Vec<String>,
+    /// The zygote is in the groups of the only container.
+    zygote_inside: bool,
     not_enforced: Option<String>,
 }
 
 /// A container's groups.
 #[derive(Debug, Clone)]
-pub(crate) struct Cgroup(Vec<(Controller, Version, PathBuf)>);
+pub(crate) struct Cgroup {
+    folders: Vec<(Controller, Version, PathBuf)>,
+    /// Whatever the zygote forks is in them.
+    by_birth: bool,
+}
 
 impl Cgroups {
-    /// Makes what can be made; never fails.
-    pub(crate) fn make(spec: &PodSpec) -> Self {
+    /// Makes what can be made for a pod's containers; never fails.
+    pub(crate) fn make(pod: &str, names: Vec<String>) -> Self {
         let (mut folders, mut why) = (BTreeMap::new(), None);
         let places = Places::read();
         for controller in Controller::ALL {
-            match places.pod_folder(controller, &spec.id) {
+            match places.pod_folder(controller, pod) {
                 Ok(found) => drop(folders.insert(controller, found)),
                 Err(error) => {
                     why.get_or_insert(format!("{} cannot be limited: {error}", controller.name()));
@@ -80,9 +92,14 @@ impl Cgroups {
         if let Some((version, pids)) = folders.get(&Controller::Pids) {
             limit(*version, pids, Controller::Pids, u64::from(MOST_PROCESSES)).ok();
         }
-        let all = spec.init_containers.iter().chain(&spec.containers);
-        let names = all.map(|container| container.name.clone()).collect();
-        Self { folders, names, not_enforced: why }
+        Self { folders, names, zygote_inside: false, not_enforced: why }
+    }
+
+    /// Moves the zygote of a spare to where its container will be, which may take some 15 ms.
+    pub(crate) fn take_in(&mut self, zygote: i32) {
+        let groups = self.container(ONLY, &Limits::default());
+        let join = |procs: &PathBuf| fs::write(procs, zygote.to_string()).is_ok();
+        self.zygote_inside = groups.procs().iter().all(join);
     }
 
     /// Says why not everything is limited, if so.
@@ -99,33 +116,38 @@ impl Cgroups {
     }
 
     /// Makes a container's groups with its limits.
-    pub(crate) fn container(&self, spec: &ContainerSpec) -> Cgroup {
+    pub(crate) fn container(&self, name: &str, limits: &Limits) -> Cgroup {
+        let name = if self.names == [ONLY] { ONLY } else { name };
         let mut groups: Vec<(Controller, Version, PathBuf)> = Vec::new();
         for (controller, (version, pod)) in &self.folders {
-            let path = pod.join(&spec.name);
+            let path = pod.join(name);
             if !path.is_dir() && fs::create_dir(&path).is_err() {
                 continue;
             }
             let wanted = match controller {
-                Controller::Memory => spec.limits.memory_bytes,
-                Controller::Cpu => spec.limits.cpu_millis,
+                Controller::Memory => limits.memory_bytes,
+                Controller::Cpu => limits.cpu_millis,
                 Controller::Pids => None,
             };
             let limited =
                 wanted.map_or(Ok(()), |wanted| limit(*version, &path, *controller, wanted));
             if let Err(error) = limited {
-                eprintln!("{} of {} is not limited: {error}", controller.name(), spec.name);
+                eprintln!("{} of {name} is not limited: {error}", controller.name());
             }
             groups.push((*controller, *version, path));
         }
-        Cgroup(groups)
+        Cgroup { folders: groups, by_birth: self.zygote_inside }
     }
 }
 
 impl Cgroup {
-    /// Returns the files through which a process joins.
+    /// Returns the files through which a process joins; none where it is in them by birth.
     pub(crate) fn procs(&self) -> Vec<PathBuf> {
-        let mut files: Vec<_> = self.0.iter().map(|(.., path)| path.join("cgroup.procs")).collect();
+        if self.by_birth {
+            return Vec::new();
+        }
+        let paths = self.folders.iter().map(|(.., path)| path);
+        let mut files: Vec<_> = paths.map(|path| path.join("cgroup.procs")).collect();
         files.dedup();
         files
     }
@@ -136,7 +158,7 @@ impl Cgroup {
 
     /// Whether the kernel has killed one of its processes for want of memory.
     pub(crate) fn oom_killed(&self) -> bool {
-        self.0.iter().any(|(controller, version, path)| {
+        self.folders.iter().any(|(controller, version, path)| {
             let file = match (controller, version) {
                 (Controller::Memory, Version::One) => "memory.oom_control",
                 (Controller::Memory, Version::Two) => "memory.events",

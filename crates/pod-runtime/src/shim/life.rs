@@ -120,12 +120,14 @@ impl Life {
 
     fn start(&mut self, slot: Slot) {
         let spec = self.container(slot).clone();
-        let cgroup = self.cgroups.container(&spec);
+        let cgroup = self.cgroups.container(&spec.name, &spec.limits);
         match self.launch(slot, &spec, cgroup) {
             Ok(alive) => {
                 let started_at = alive.started_at;
+                if !alive.cgroup.procs().is_empty() {
+                    self.move_zygote(slot, &spec.name);
+                }
                 self.alive.insert(slot, alive);
-                self.move_zygote(slot, &spec.name);
                 self.change(slot, |status| {
                     status.started = spec.startup_probe.is_none();
                     status.state = ContainerState::Running { started_at };

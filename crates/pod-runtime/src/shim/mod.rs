@@ -2,12 +2,14 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod clean;
+mod ground;
 pub(crate) mod ids;
 mod life;
 mod link;
 mod logs;
 mod net;
 mod server;
+mod spare;
 mod startup;
 mod state;
 mod threads;
@@ -15,8 +17,7 @@ mod threads;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -25,13 +26,11 @@ use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::folder::{self, Folder, ShimIdentity};
-use crate::probe;
+use crate::folder::{self, Folder};
 use crate::spec::{ContainerSpec, ContainerState, ContainerStatus, Network, PodSpec, PodStatus};
 use crate::sys;
-use crate::zygote::{self, message};
-use cgroup::Cgroups;
-use ids::{Claim, IdMap};
+use crate::zygote::message;
+use ground::{Ground, Plan};
 use life::Life;
 use link::Link;
 use state::Shared;
@@ -68,8 +67,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     match args.as_slice() {
         [verb, folder, binary] if verb == "run" => {
-            sys::close_inherited();
-            detach(&Folder::new(folder.into()), Path::new(binary))
+            detach(|| run(set_up(&Folder::new(folder.into()), Path::new(binary)).map(Some)))
+        }
+        [verb, folder, binary, mould] if verb == "spare" => {
+            detach(|| run(spare::become_pod(&Folder::new(folder.into()), Path::new(binary), mould)))
         }
         [verb, folder] if verb == "clean" => clean::main(&Folder::new(folder.into())),
         _ => {
@@ -80,13 +81,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Leaves the process that the caller waits for, and its session.
-fn detach(folder: &Folder, binary: &Path) -> ExitCode {
+fn detach(run: impl FnOnce() -> bool) -> ExitCode {
+    sys::close_inherited();
     match sys::fork_into(nix::sched::CloneFlags::empty()) {
         Ok(Some(_)) => ExitCode::SUCCESS,
         Ok(None) => {
             // It cannot fail: a forked process leads no group.
             rustix::process::setsid().ok();
-            sys::exit_now(i32::from(!run(folder, binary)))
+            rustix::thread::set_name(c"loom-shim").ok();
+            rustix::process::umask(Mode::from_raw_mode(0o022));
+            sys::map_large_allocations();
+            sys::exit_now(i32::from(!run()))
         }
         Err(error) => {
             eprintln!("cannot fork: {error}");
@@ -95,132 +100,62 @@ fn detach(folder: &Folder, binary: &Path) -> ExitCode {
     }
 }
 
-/// Runs the pod to its end.
-fn run(folder: &Folder, binary: &Path) -> bool {
-    rustix::thread::set_name(c"loom-shim").ok();
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    sys::map_large_allocations();
-    let born = match set_up(folder, binary) {
-        Ok(born) => born,
+/// Runs the pod, if it has become one, to its end.
+fn run(born: Result<Option<Born>, StartReport>) -> bool {
+    match born {
+        Ok(Some(born)) => live(born).is_ok(),
+        Ok(None) => true,
         Err(report) => {
             // Its end without a word would say less.
             report.tell().ok();
-            return false;
+            false
         }
-    };
-    live(folder, born).is_ok()
+    }
 }
 
 /// A pod whose namespaces stand.
 struct Born {
+    folder: Folder,
     spec: PodSpec,
-    zygote: i32,
-    link: UnixStream,
-    tun: Option<std::os::fd::OwnedFd>,
+    ground: Ground,
     status: PodStatus,
-    cgroups: Cgroups,
     listener: std::os::unix::net::UnixListener,
-    /// Kept until the end.
-    _ids: Claim,
 }
 
 fn set_up(folder: &Folder, binary: &Path) -> Result<Born, StartReport> {
+    let spec = read_spec(folder)?;
+    let ground = Ground::lay(folder, binary, Plan::of(&spec))?;
+    settle(ground, folder, spec)
+}
+
+fn read_spec(folder: &Folder) -> Result<PodSpec, StartReport> {
+    folder::read_json(&folder.spec()).map_err(StartReport::failed("reading the pod's spec"))
+}
+
+/// Makes what depends on which pod it is, and waits until the zygote takes orders.
+fn settle(ground: Ground, folder: &Folder, spec: PodSpec) -> Result<Born, StartReport> {
     let failed = StartReport::failed;
-    let spec: PodSpec =
-        folder::read_json(&folder.spec()).map_err(failed("reading the pod's spec"))?;
-    std::env::set_current_dir(folder.files()).map_err(failed("entering the pod's folder"))?;
-    let single = spec.containers.first().map_or((0, 0), |first| (first.uid, first.gid));
-    let claim = ids::claim(&spec.id, single);
-    if let IdMap::Range { uid, gid } = claim.map {
-        std::os::unix::fs::chown(".", Some(uid), Some(gid))
-            .map_err(failed("giving the pod its folder"))?;
-    }
-    let (ours, theirs) = UnixStream::pair().map_err(failed("making a socket pair"))?;
-    let inside = Path::new("../../../bin").join(binary.file_name().unwrap_or_default());
-    let pid = match sys::fork_into(zygote::POD_NAMESPACES) {
-        Ok(Some(pid)) => pid.as_raw(),
-        Ok(None) => {
-            drop(ours);
-            zygote::main(theirs, &inside, spec.network == Network::User)
-        }
-        Err(error) => return Err(no_namespaces(&error)),
-    };
-    drop(theirs);
-    threads::spawn("warm-up", cgroup::warm_up).map_err(failed("starting a thread"))?;
-    let ids = claim.map.write(pid, single).map_err(failed("writing the pod's id maps"))?;
-    let cgroups = Cgroups::make(&spec);
-    identify(folder, binary, pid, ids, &cgroups).map_err(failed("writing the shim's identity"))?;
-    let (tun, no_network) = greet(&ours, &spec, ids)?;
-    let status = first_status(&spec, tun.is_some(), no_network, &cgroups);
-    folder::write_json(&folder.status(), &status).map_err(failed("writing the status"))?;
-    let listener = folder.listen().map_err(failed("listening"))?;
-    Ok(Born { spec, zygote: pid, link: ours, tun, status, cgroups, listener, _ids: claim })
-}
-
-fn no_namespaces(error: &io::Error) -> StartReport {
-    let (cause, fix) = probe::why_no_user_namespaces(error);
-    StartReport::Unsupported { cause, fix }
-}
-
-fn identify(
-    folder: &Folder,
-    binary: &Path,
-    zygote: i32,
-    ids: IdMap,
-    cgroups: &Cgroups,
-) -> io::Result<()> {
-    let pid = std::process::id().cast_signed();
-    let start_time = |pid| folder::start_time(pid).ok_or(io::ErrorKind::NotFound);
-    let identity = ShimIdentity {
-        pid,
-        start_time: start_time(pid)?,
-        zygote: (zygote, start_time(zygote)?),
-        boot_id: folder::boot_id(),
-        binary: PathBuf::from(binary),
-        cgroups: cgroups.paths(),
-        ids,
-    };
-    folder::write_json(&folder.identity(), &identity)
-}
-
-type Tun = (Option<std::os::fd::OwnedFd>, Option<String>);
-
-/// Hears of the zygote's birth, tells it what it needs, and waits until it takes orders.
-fn greet(link: &UnixStream, spec: &PodSpec, ids: IdMap) -> Result<Tun, StartReport> {
-    let (no_network, mut fds) = match hear(link)? {
-        (message::Event::Born { no_network }, fds) => (no_network, fds),
-        _ => return Err(StartReport::Failed("the pod's first process is confused".to_owned())),
-    };
-    let tun = fds.pop();
+    let network = ground.tun.is_some();
     let setup = message::Setup {
-        ids,
+        ids: ground.ids,
         hostname: spec.hostname.clone(),
         volumes: spec.volumes.clone(),
-        ip: tun.is_some().then_some(IpAddr::V4(netstack::POD_IP)),
-        dns: tun.is_some().then_some(IpAddr::V4(netstack::DNS)),
+        ip: network.then_some(IpAddr::V4(netstack::POD_IP)),
+        dns: network.then_some(IpAddr::V4(netstack::DNS)),
     };
-    message::send(link, &message::Order::Setup(Box::new(setup)), &[])
-        .map_err(StartReport::failed("telling the pod's first process"))?;
-    match hear(link)? {
-        (message::Event::Ready, _) => Ok((tun, no_network)),
-        _ => Err(StartReport::Failed("the pod's first process is confused".to_owned())),
+    message::send(&ground.link, &message::Order::Setup(Box::new(setup)), &[])
+        .map_err(failed("telling the pod's first process"))?;
+    let status = first_status(&spec, &ground);
+    folder::write_json(&folder.status(), &status).map_err(failed("writing the status"))?;
+    let listener = folder.listen().map_err(failed("listening"))?;
+    match ground::hear(&ground.link)? {
+        (message::Event::Ready, _) => {}
+        _ => return Err(ground::confused()),
     }
+    Ok(Born { folder: folder.clone(), spec, ground, status, listener })
 }
 
-fn hear(link: &UnixStream) -> Result<(message::Event, Vec<std::os::fd::OwnedFd>), StartReport> {
-    match message::recv(link).map_err(StartReport::failed("hearing of the pod's first process"))? {
-        Some((message::Event::Failed(message), _)) => Err(probe::explain(message)),
-        Some(heard) => Ok(heard),
-        None => Err(StartReport::Failed("the pod's first process has died".to_owned())),
-    }
-}
-
-fn first_status(
-    spec: &PodSpec,
-    network: bool,
-    no_network: Option<String>,
-    cgroups: &Cgroups,
-) -> PodStatus {
+fn first_status(spec: &PodSpec, ground: &Ground) -> PodStatus {
     let waiting = |container: &ContainerSpec| ContainerStatus {
         name: container.name.clone(),
         state: ContainerState::Waiting {
@@ -229,14 +164,15 @@ fn first_status(
         },
         started: false,
     };
-    if let (Network::User, Some(why)) = (spec.network, no_network) {
+    let network = ground.tun.is_some();
+    if let (Network::User, Some(why)) = (spec.network, &ground.no_network) {
         eprintln!("the pod has no network: {why}");
     }
     PodStatus {
         started_at: clock::now(),
         ip: network.then_some(IpAddr::V4(netstack::POD_IP)),
         network: if network { Network::User } else { Network::None },
-        limits_not_enforced: cgroups.not_enforced(),
+        limits_not_enforced: ground.cgroups.not_enforced(),
         init_containers: spec.init_containers.iter().map(waiting).collect(),
         containers: spec.containers.iter().map(waiting).collect(),
         reason: None,
@@ -244,19 +180,19 @@ fn first_status(
 }
 
 /// Starts the threads, lives, and says goodbye.
-fn live(folder: &Folder, born: Born) -> io::Result<()> {
+fn live(born: Born) -> io::Result<()> {
+    let Born { folder, spec, ground, status, listener } = born;
+    let Ground { zygote, link, tun, cgroups, claim: _kept, .. } = ground;
     let (happenings, inbox) = channel();
-    let link = Link::new(born.link);
     let shared =
-        Arc::new(Shared::new(folder.clone(), link, happenings, (born.status, born.zygote)));
+        Arc::new(Shared::new(folder.clone(), Link::new(link), happenings, (status, zygote)));
     let listening = shared.clone();
     threads::spawn("zygote", move || listening.link.listen())?;
     let serving = shared.clone();
-    let listener = born.listener;
     threads::spawn("server", move || server::serve(&listener, &serving))?;
-    let network = born.tun.map(net::serve).transpose()?;
+    let network = tun.map(net::serve).transpose()?;
     StartReport::Ready.tell()?;
-    Life::new(shared.clone(), born.spec, folder.clone(), born.cgroups, inbox).run();
+    Life::new(shared.clone(), spec, folder, cgroups, inbox).run();
     // The final status is on disk. Only now may anyone see our end: taking the network down takes
     // long and is nobody's concern.
     shared.close();

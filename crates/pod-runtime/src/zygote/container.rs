@@ -44,11 +44,15 @@ impl Context<'_> {
 }
 
 /// Becomes a container's first process. The namespaces for processes and mounts are new already.
-pub(crate) fn run(context: Context<'_>, streams: &Streams) -> Result<Infallible, Failure> {
+pub(crate) fn run(
+    context: Context<'_>,
+    laid_out: bool,
+    streams: &Streams,
+) -> Result<Infallible, Failure> {
     context.check_ids()?;
     begin()?;
     let detached = volumes::detach(context.setup, context.container)?;
-    rootfs::enter(&context)?;
+    rootfs::enter(&context, laid_out)?;
     volumes::attach(&detached)?;
     drop(detached);
     rootfs::enter_workdir(&context)?;

@@ -22,6 +22,8 @@ const MAX: usize = 16 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// The first one, once the id maps are written.
+    Ids(IdMap),
+    /// The second one, once it is known which pod this is.
     Setup(Box<Setup>),
     /// Starts a container. Descriptors: the report, the [`Stdio`], then `cgroup.procs` files.
     Run { key: Key, container: Box<ContainerSpec>, stdio: Stdio },
@@ -68,7 +70,7 @@ impl Stdio {
 pub(crate) enum Event {
     /// Namespaces exist; maps are awaited. The TUN comes along, or why there is none.
     Born { no_network: Option<String> },
-    /// Volumes exist; orders are awaited.
+    /// Volumes exist; programs are awaited.
     Ready,
     /// The pod cannot be set up.
     Failed(String),

@@ -36,7 +36,8 @@ use rustix::thread::{
     move_into_thread_name_spaces, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::spec::ContainerSpec;
+use crate::shim::ids::IdMap;
+use crate::spec::{ContainerSpec, Mould};
 use crate::sys;
 use confine::Filters;
 use failure::{Failure, Step};
@@ -62,6 +63,8 @@ struct Zygote {
     link: UnixStream,
     setup: Setup,
     filters: Filters,
+    /// A root lies ready for the first container.
+    laid_out: bool,
     own_pids: File,
     children: BTreeMap<Key, Child>,
 }
@@ -70,9 +73,10 @@ struct Zygote {
 ///
 /// The current folder is the pod's `fs`: the kernel carries it into the new mount namespace, so
 /// that nothing above it need be open to us.
-pub(crate) fn main(link: UnixStream, binary: &Path, network: bool) -> ! {
-    let code = match begin(&link, binary, network) {
-        Ok(setup) => serve(link, setup),
+pub(crate) fn main(link: UnixStream, binary: &Path, network: bool, mould: Option<&Mould>) -> ! {
+    let code = match begin(&link, binary, network, mould) {
+        Ok(Some((setup, filters))) => serve(link, setup, filters, mould.is_some()),
+        Ok(None) => 0,
         Err(failure) => {
             // Without a shim there is nobody to tell.
             message::send(&link, &Event::Failed(failure.to_string()), &[]).ok();
@@ -82,29 +86,39 @@ pub(crate) fn main(link: UnixStream, binary: &Path, network: bool) -> ! {
     sys::exit_now(code)
 }
 
-/// Makes what needs the ids of the one who called us, then takes on the pod's.
-fn begin(link: &UnixStream, binary: &Path, network: bool) -> Result<Setup, Failure> {
+/// Makes what needs the ids of the one who called us, then takes on the pod's, then makes what is
+/// the pod's own. Nothing when the shim goes meanwhile.
+fn begin(
+    link: &UnixStream,
+    binary: &Path,
+    network: bool,
+    mould: Option<&Mould>,
+) -> Result<Option<(Setup, Filters)>, Failure> {
     die_with_parent()?;
     detach_stdio().step("opening /dev/null")?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).step("separating mounts from the host's")?;
     tun::loopback().step("taking the loopback device up")?;
     born(link, network)?;
-    let Ok(Some((Order::Setup(setup), _))) = message::recv(link) else {
-        sys::exit_now(0);
-    };
+    let Ok(Some((Order::Ids(ids), _))) = message::recv(link) else { return Ok(None) };
     // Only now, with ids mapped and not yet ours, may we pass through both the pod's folder, which
     // belongs to the pod, and those above it, which belong to the caller.
     let binary = openat(CWD, binary, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .step("opening the runtime's own binary")?;
-    take_ids(&setup)?;
+    take_ids(ids)?;
     // Children that are not yet their program are in sight of the container: it must not get hold
     // of this binary through them (CVE-2019-5736). Executing a program ends it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("hiding from the pod")?;
-    rustix::system::sethostname(setup.hostname.as_bytes()).step("setting the host name")?;
     tun::open_low_ports();
-    volumes::prepare(&setup, &binary)?;
-    Ok(*setup)
+    volumes::tools(&binary)?;
+    if let Some(Mould { image, uid, gid, .. }) = mould {
+        rootfs::lay_out(rootfs::AHEAD, image, (ids.uid(*uid), ids.gid(*gid)))?;
+    }
+    let filters = Filters::compile().map_err(Failure::Program)?;
+    let Ok(Some((Order::Setup(setup), _))) = message::recv(link) else { return Ok(None) };
+    rustix::system::sethostname(setup.hostname.as_bytes()).step("setting the host name")?;
+    volumes::prepare(&setup)?;
+    Ok(Some((*setup, filters)))
 }
 
 fn die_with_parent() -> Result<(), Failure> {
@@ -129,8 +143,8 @@ fn born(link: &UnixStream, network: bool) -> Result<(), Failure> {
 }
 
 /// Becomes root of the pod's own ids. With a single id there is nothing else to become.
-fn take_ids(setup: &Setup) -> Result<(), Failure> {
-    if !setup.ids.is_range() {
+fn take_ids(ids: IdMap) -> Result<(), Failure> {
+    if !ids.is_range() {
         return Ok(());
     }
     set_thread_groups(&[]).step("dropping groups")?;
@@ -142,18 +156,16 @@ fn take_ids(setup: &Setup) -> Result<(), Failure> {
     std::os::unix::fs::chown(".", Some(0), Some(0)).step("owning the pod's folder")
 }
 
-fn serve(link: UnixStream, setup: Setup) -> i32 {
-    let prepared = File::open("/proc/self/ns/pid")
-        .map_err(|error| error.to_string())
-        .and_then(|own| Ok((own, Filters::compile()?)));
-    let (own_pids, filters) = match prepared {
-        Ok(prepared) => prepared,
+fn serve(link: UnixStream, setup: Setup, filters: Filters, laid_out: bool) -> i32 {
+    let own_pids = match File::open("/proc/self/ns/pid") {
+        Ok(own_pids) => own_pids,
         Err(error) => {
-            message::send(&link, &Event::Failed(error), &[]).ok();
+            message::send(&link, &Event::Failed(error.to_string()), &[]).ok();
             return 1;
         }
     };
-    let mut zygote = Zygote { link, setup, filters, own_pids, children: BTreeMap::new() };
+    let children = BTreeMap::new();
+    let mut zygote = Zygote { link, setup, filters, laid_out, own_pids, children };
     if message::send(&zygote.link, &Event::Ready, &[]).is_err() {
         return 0;
     }
@@ -196,13 +208,15 @@ impl Zygote {
 
     fn obey(&mut self, order: Order, fds: Vec<OwnedFd>) {
         match order {
-            Order::Setup(_) => {}
+            Order::Ids(_) | Order::Setup(_) => {}
             Order::Signal { key, signal, group } => self.signal(key, signal, group),
             Order::Run { key, container, stdio } => {
                 let Some(streams) = Streams::new(stdio, fds) else { return };
+                let laid_out = std::mem::take(&mut self.laid_out);
                 let forked = sys::fork_into(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS);
                 if let Ok(None) = forked {
-                    streams.finish(container::run(self.context(&container), &streams));
+                    let context = self.context(&container);
+                    streams.finish(container::run(context, laid_out, &streams));
                 }
                 self.adopt(key, forked, Some(*container), &streams);
             }

@@ -13,10 +13,21 @@ use super::{devices, etc, volumes};
 use crate::TOOLS_BINARY;
 use crate::spec::Image;
 
+/// The root that was laid out before its container was known.
+pub(crate) const AHEAD: &str = "root";
+/// What the host has beside its /usr.
+const BESIDE_USR: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
 /// Builds the root and enters it; the current folder is the pod's `fs`.
-pub(crate) fn enter(context: &Context<'_>) -> Result<(), Failure> {
-    let root = format!("root-{}", context.container.name);
-    mounts::folder(&root, 0o755)?;
+pub(crate) fn enter(context: &Context<'_>, laid_out: bool) -> Result<(), Failure> {
+    let root = match laid_out {
+        true => AHEAD.to_owned(),
+        false => format!("root-{}", context.container.name),
+    };
+    let (uid, gid) = context.ids();
+    if !laid_out {
+        lay_out(&root, &context.container.image, (uid, gid))?;
+    }
     // pivot_root wants a mount of its own.
     mount_bind(&root, &root).step("binding the root")?;
     std::env::set_current_dir(&root).step("entering the root")?;
@@ -26,28 +37,46 @@ pub(crate) fn enter(context: &Context<'_>) -> Result<(), Failure> {
         Image::Host => host()?,
         Image::Tools => tools()?,
     }
-    let (uid, gid) = context.ids();
     etc::fill(context.setup, &context.container.image, uid, gid)?;
-    writable(uid, gid)?;
     devices::dev(context.setup.ids.is_range())?;
     devices::sys()?;
     pivot()?;
     devices::mask_proc()
 }
 
-/// The host's /usr, and links or folders beside it as the host has them.
+/// Makes the folders and links of a root, which takes longer than all that is mounted on them.
+/// The current folder is the pod's `fs`.
+pub(crate) fn lay_out(root: &str, image: &Image, (uid, gid): (u32, u32)) -> Result<(), Failure> {
+    mounts::folder(root, 0o755)?;
+    std::env::set_current_dir(root).step("entering the root")?;
+    for name in ["proc", "etc", "dev", "sys"] {
+        mounts::folder(name, 0o755)?;
+    }
+    if *image == Image::Host {
+        mounts::folder("usr", 0o755)?;
+        links()?;
+    }
+    writable(uid, gid)?;
+    std::env::set_current_dir("..").step("leaving the root")
+}
+
+/// Links beside /usr, as the host has them.
+fn links() -> Result<(), Failure> {
+    for name in BESIDE_USR {
+        if let Ok(to) = fs::read_link(format!("/{name}")) {
+            symlink(to, name).step(&format!("linking /{name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The host's /usr, and folders beside it as the host has them.
 fn host() -> Result<(), Failure> {
     mounts::bind_folder("/usr", "usr", READ_ONLY | HARMLESS)?;
-    for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+    for name in BESIDE_USR {
         let source = format!("/{name}");
-        match fs::symlink_metadata(&source) {
-            Ok(meta) if meta.is_symlink() => fs::read_link(&source)
-                .and_then(|to| symlink(to, name))
-                .step(&format!("linking {source}"))?,
-            Ok(meta) if meta.is_dir() => {
-                mounts::bind_folder(&source, name, READ_ONLY | HARMLESS)?;
-            }
-            _ => {}
+        if fs::symlink_metadata(&source).is_ok_and(|meta| meta.is_dir()) {
+            mounts::bind_folder(&source, name, READ_ONLY | HARMLESS)?;
         }
     }
     Ok(())

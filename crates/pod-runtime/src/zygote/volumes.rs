@@ -31,9 +31,8 @@ pub(crate) struct Detached<'a> {
 }
 
 /// Makes all volumes of the pod; the current folder is its `fs`.
-pub(crate) fn prepare(setup: &Setup, binary: &OwnedFd) -> Result<(), Failure> {
+pub(crate) fn prepare(setup: &Setup) -> Result<(), Failure> {
     mounts::folder(FOLDER, 0o755)?;
-    tools(binary)?;
     for (name, volume) in &setup.volumes {
         let path = format!("{FOLDER}/{name}");
         match volume {
@@ -51,8 +50,8 @@ pub(crate) fn prepare(setup: &Setup, binary: &OwnedFd) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A folder with nothing but the running binary, which cannot be written.
-fn tools(binary: &OwnedFd) -> Result<(), Failure> {
+/// Makes a folder with nothing but the running binary, which cannot be written.
+pub(crate) fn tools(binary: &OwnedFd) -> Result<(), Failure> {
     mounts::folder(TOOLS, 0o755)?;
     let target = format!("{TOOLS}/{TOOLS_BINARY}");
     fs::File::create(&target).step("making the tools' folder")?;

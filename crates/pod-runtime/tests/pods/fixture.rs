@@ -1,5 +1,6 @@
 //! Pods as tests like them: small specs, fluent changes, everything removed at the end.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,8 +10,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use pod_runtime::spec::{
-    ContainerSpec, ContainerState, ExecSpec, Image, Limits, Mount, Network, PodSpec, PodStatus,
-    Volume,
+    ContainerSpec, ContainerState, ExecSpec, Image, Limits, Mould, Mount, Network, PodSpec,
+    PodStatus, Volume,
 };
 use pod_runtime::{Error, Exec, Pod, Runtime, RuntimeConfig};
 
@@ -20,23 +21,40 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+thread_local! {
+    /// Whether the pods of the test on this thread are started in spares, where they fit.
+    pub(crate) static IN_SPARES: Cell<bool> = const { Cell::new(false) };
+}
+
 /// A runtime with a state folder of its own, removed with all its pods.
 pub(crate) struct Bench {
     pub(crate) runtime: Runtime,
     pub(crate) state: PathBuf,
+    in_spares: bool,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        let mut bench = Self::cold();
+        bench.in_spares = IN_SPARES.get();
+        bench
+    }
+
+    /// Never makes a spare by itself.
+    pub(crate) fn cold() -> Self {
         let number = NEXT.fetch_add(1, Ordering::SeqCst);
         let name = format!("loom-pods-{}-{number}", std::process::id());
         let state = std::env::temp_dir().join(name);
         let binary = std::env::current_exe().unwrap();
         let runtime = Runtime::open(RuntimeConfig { state_dir: state.clone(), binary }).unwrap();
-        Self { runtime, state }
+        Self { runtime, state, in_spares: false }
     }
 
     pub(crate) fn start(&self, spec: &PodSpec) -> Pod {
+        if let (true, Some(main)) = (self.in_spares, spec.containers.first()) {
+            self.runtime.release();
+            self.runtime.prepare(&mould(spec.network, main)).unwrap();
+        }
         self.runtime.start(spec).unwrap_or_else(|error| panic!("{}", words(&error)))
     }
 
@@ -84,6 +102,7 @@ impl Drop for Bench {
         for id in self.runtime.list().unwrap() {
             self.runtime.remove(&id).unwrap_or_else(|error| eprintln!("{}", words(&error)));
         }
+        self.runtime.release();
         fs::remove_dir_all(&self.state).unwrap();
     }
 }
@@ -196,6 +215,10 @@ pub(crate) fn sh(script: &str) -> ContainerSpec {
 
 pub(crate) fn inside(args: &[&str]) -> ContainerSpec {
     container("main", &[&["/run/loom/tools/loom-host", "inside"], args].concat())
+}
+
+pub(crate) fn mould(network: Network, main: &ContainerSpec) -> Mould {
+    Mould { network, image: main.image.clone(), uid: main.uid, gid: main.gid }
 }
 
 pub(crate) fn pod(main: ContainerSpec) -> PodSpec {

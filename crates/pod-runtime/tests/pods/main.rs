@@ -11,6 +11,7 @@ mod inside;
 mod lasting;
 mod life;
 mod programs;
+mod spare;
 mod volumes;
 
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
         check.filter(|check| !check.ok).map(|check| check.detail.clone())
     };
     let fatal = checks.iter().find(|check| check.fatal && !check.ok);
-    let trial = |(name, needs, run): &Test| {
+    let trial = |in_spares: bool, (name, needs, run): &Test| {
         let reason = fatal.map(|check| check.detail.clone()).or_else(|| match needs {
             Needs::Nothing => None,
             Needs::Cgroups => missing("cgroups"),
@@ -50,9 +51,17 @@ fn main() -> ExitCode {
         if let Some(reason) = &reason {
             println!("{name} is ignored: {reason}");
         }
-        Trial::test(*name, *run).with_ignored_flag(reason.is_some())
+        let name = if in_spares { format!("{name}_in_a_spare") } else { (*name).to_owned() };
+        let run = *run;
+        let set_and_run = move || {
+            fixture::IN_SPARES.set(in_spares);
+            run()
+        };
+        Trial::test(name, set_and_run).with_ignored_flag(reason.is_some())
     };
     let tests = [life::TESTS, programs::TESTS, volumes::TESTS, lasting::TESTS, abuse::TESTS];
-    let trials = tests.concat().iter().map(trial).collect();
+    let both = tests.concat();
+    let cold = both.iter().chain(spare::TESTS).map(|test| trial(false, test));
+    let trials = cold.chain(both.iter().map(|test| trial(true, test))).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
