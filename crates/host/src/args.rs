@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// How the program is called.
 pub(crate) const USAGE: &str = "usage: loom-host run [--repo URL] [--branch B] [--workdir DIR] \
-[--no-tty] [-- CMD ARGS…] | connect | ready | version";
+[--no-tty] [-- CMD ARGS…] | connect | ready | install FOLDER | version";
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +13,7 @@ pub(crate) enum Args {
     Run(Plan),
     Connect,
     Ready,
+    Install(PathBuf),
     Version,
 }
 
@@ -45,6 +46,9 @@ impl Args {
             Some("run") => return Plan::parse(args).map(Self::Run),
             Some("connect") => Self::Connect,
             Some("ready") => Self::Ready,
+            Some("install") => {
+                Self::Install(args.next().ok_or(ArgsError::Value("install"))?.into())
+            }
             Some("version" | "--version") => Self::Version,
             _ => return Err(ArgsError::Unknown(verb)),
         };
@@ -103,6 +107,7 @@ mod tests {
         assert_eq!(parse(""), Err(ArgsError::Missing));
         assert_eq!(parse("run ls"), Err(ArgsError::Unknown("ls".into())));
         assert_eq!(parse("run --repo"), Err(ArgsError::Value("--repo")));
+        assert_eq!(parse("install"), Err(ArgsError::Value("install")));
         assert_eq!(parse("ready now"), Err(ArgsError::Unknown("now".into())));
     }
 }

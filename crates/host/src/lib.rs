@@ -22,6 +22,7 @@ mod connect;
 mod drive;
 mod environment;
 mod generation;
+mod install;
 mod link;
 mod log;
 mod passwd;
@@ -60,6 +61,7 @@ pub fn main_from_args(args: impl Iterator<Item = OsString>) -> ExitCode {
         Args::Run(plan) => run::run(plan),
         Args::Connect => connect::connect(&socket_path()),
         Args::Ready => connect::ready(&socket_path()),
+        Args::Install(folder) => install::install(&folder),
         Args::Version => {
             println!("loom-host {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -85,6 +86,30 @@ fn an_image_without_a_shell_says_so() {
     let output = host.output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("this image has no shell"));
     assert_eq!(output.status.code(), Some(127));
+}
+
+#[test]
+fn it_installs_itself_for_everybody() {
+    let folder = tempfile::tempdir().unwrap();
+    let tools = folder.path().join("tools");
+    let into = tools.display().to_string();
+    let missing = command(&folder, &[], &["install", &into]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    let said = String::from_utf8(missing.stderr).unwrap();
+    assert!(said.starts_with(&format!("loom-host: cannot install into {into}: ")), "{said}");
+    fs::create_dir(&tools).unwrap();
+    let under = ["sh", "-c", "umask 077; exec \"$0\" \"$@\""];
+    // Again over a copy that is there: a container may be started twice.
+    for _ in 0..2 {
+        assert!(command(&folder, &under, &["install", &into]).status().unwrap().success());
+        let names: Vec<_> = fs::read_dir(&tools).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["loom-host"]);
+        let installed = tools.join("loom-host");
+        let mode = fs::metadata(&installed).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755);
+        let output = Command::new(installed).arg("version").output().unwrap();
+        assert!(output.stdout.starts_with(b"loom-host "), "{output:?}");
+    }
 }
 
 #[test]
