@@ -109,8 +109,8 @@ impl Runtime {
 
     /// Sends the sandbox that was made ahead away, and waits until it has left.
     pub fn release(&self) {
-        let spare = self.spare().take();
-        if let Some(spare) = spare {
+        let mut spare = self.spare();
+        if let Some(spare) = spare.take() {
             spare.leave();
         }
     }
@@ -123,8 +123,12 @@ impl Runtime {
         if folder.path().exists() {
             return None;
         }
-        let spare = self.spare().take_if(|spare| spare.fits(spec))?;
-        spare.become_pod(spec, folder)
+        let moved = {
+            // Held until the folder has left `spares`: what is found there may be swept.
+            let mut spare = self.spare();
+            spare.take_if(|spare| spare.fits(spec))?.move_to(spec, folder)?
+        };
+        moved.become_pod(spec, folder)
     }
 
     /// Takes a pod over that another process (or an earlier self) started.

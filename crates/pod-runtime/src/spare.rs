@@ -55,14 +55,19 @@ impl Spare {
         self.mould.fits(spec)
     }
 
-    /// Becomes the pod of this folder, which must not be there. Else nothing is left.
-    pub(crate) fn become_pod(mut self, spec: &PodSpec, folder: &Folder) -> Option<Pod> {
+    /// Gives it a pod's folder, which must not be there. Else it leaves.
+    pub(crate) fn move_to(self, spec: &PodSpec, folder: &Folder) -> Option<Self> {
         let moved = folder::write_json(&self.folder.spec(), spec)
             .and_then(|()| fs::rename(self.folder.path(), folder.path()));
         if moved.is_err() {
             self.leave();
             return None;
         }
+        Some(self)
+    }
+
+    /// Becomes the pod whose folder it has. Else nothing is left.
+    pub(crate) fn become_pod(mut self, spec: &PodSpec, folder: &Folder) -> Option<Pod> {
         let told = self.claim.write_all(folder.path().as_os_str().as_bytes());
         drop(self.claim);
         let mut report = String::new();

@@ -38,14 +38,13 @@ fn spares(state: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Has a spare made and waits until it could be taken.
+/// Has a spare made and waits until it says who it is; it may still be at work.
 fn prepare(runtime: &Runtime, state: &Path) -> Waiting {
     order(runtime);
     let found = spares(state);
     let [folder] = found.as_slice() else { panic!("{found:?}") };
     let identity = folder.join("shim.json");
     eventually("it is identified", || identity.exists());
-    eventually("its root is laid out", || folder.join("fs/root/workspace").exists());
     let shim = serde_json::from_slice(&fs::read(identity).unwrap()).unwrap();
     Waiting { folder: folder.clone(), shim }
 }
