@@ -95,11 +95,6 @@ fn spec(pod: &Value, query: &Query) -> Result<ExecSpec, Refusal> {
     if tty && query.flag("stderr") {
         return Err(Refusal::bad_request("tty and stderr cannot both be true"));
     }
-    if let Some(phase @ ("Succeeded" | "Failed")) = pod["status"]["phase"].as_str() {
-        return Err(Refusal::bad_request(format!(
-            "cannot exec into a container in a completed pod; current phase is {phase}"
-        )));
-    }
     Ok(ExecSpec { container: container(pod, query, false)?, argv, tty, stdin })
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn create(target: &Target, object: &mut Value) -> Result<(), Refusal>
     let mut errors = metadata_errors(kind, object);
     match kind.resource {
         Resource::Pods => {
+            no_runtime_class(kind, &name, &object["spec"])?;
             pod::defaults::apply(object);
             errors.extend(pod::validate::create(object));
             object["status"] = pod::defaults::first_status(object);
@@ -196,6 +197,15 @@ fn annotation_errors(annotations: &Value) -> Vec<FieldError> {
 
 fn fields(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flat_map(Map::iter)
+}
+
+/// Refuses as Kubernetes' admission does where there are no such classes.
+fn no_runtime_class(kind: &Kind, name: &str, spec: &Value) -> Result<(), Refusal> {
+    let class = spec["runtimeClassName"].as_str().filter(|class| !class.is_empty());
+    class.map_or(Ok(()), |class| {
+        let why = format!("pod rejected: RuntimeClass {class:?} not found");
+        Err(Refusal::forbidden(kind, name, &why))
+    })
 }
 
 fn new_finalizer(old: &Value, new: &Value) -> Option<FieldError> {

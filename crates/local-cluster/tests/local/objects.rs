@@ -27,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("one_folder_has_one_daemon", one_daemon),
         test("bodies_too_large_or_of_another_kind_are_refused", bodies),
         test("pods_that_cannot_be_run_here_are_refused", refused_pods),
+        test("there_are_no_runtime_classes", runtime_class),
     ]
 }
 
@@ -386,6 +387,23 @@ fn refused_pods() {
             };
             let causes = status.details.clone().unwrap().causes;
             assert_eq!((status.code, causes[0].field.as_str()), (422, field));
+        }
+    });
+}
+
+fn runtime_class() {
+    let daemon = Daemon::start();
+    block_on(async {
+        let pods: Api<Pod> = Api::namespaced(client(&daemon.kubeconfig()).await, "default");
+        for class in ["gvisor", "Not A Name"] {
+            let pod = json!({"metadata": {"name": "p"}, "spec": {"runtimeClassName": class,
+                "restartPolicy": "Never",
+                "containers": [{"name": "c", "image": "loom.local/host"}]}});
+            let refused = pods.create(&POST, &serde_json::from_value(pod).unwrap()).await;
+            let Err(kube::Error::Api(status)) = refused else { panic!("{refused:?}") };
+            let words =
+                format!("pods \"p\" is forbidden: pod rejected: RuntimeClass {class:?} not found");
+            assert_eq!((status.code, status.message), (403, words));
         }
     });
 }

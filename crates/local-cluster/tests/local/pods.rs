@@ -111,6 +111,9 @@ fn to_its_end() {
         assert_eq!(log, ["end", "err", "out"]);
         let ended = state(&in_phase(&pods, "bad", &["Failed"]).await).terminated.unwrap();
         assert_eq!((ended.exit_code, ended.reason.as_deref()), (7, Some("Error")));
+        // As a kubelet that has no such container.
+        let refused = pods.exec("good", ["true"], &AttachParams::default()).await.err().unwrap();
+        assert!(refused.to_string().contains("500"), "{refused}");
         // Nothing runs any more: a deletion needs no grace.
         pods.delete("bad", &DeleteParams::default()).await.unwrap();
         assert!(pods.get_opt("bad").await.unwrap().is_none());
