@@ -32,17 +32,28 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn from_env() -> Result<Self, String> {
-        let get = |name: &str| env::var(name).map_err(|_| format!("{name} is not set"));
-        let given = get("LOOM_TEST_NAMESPACE").ok();
-        let made = || format!("loom-test-{}", uuid::Uuid::new_v4().simple());
-        Ok(Self {
-            kubeconfig: get("LOOM_TEST_KUBECONFIG")?.into(),
-            image: get("LOOM_TEST_IMAGE")?,
-            tools_image: get("LOOM_TEST_TOOLS_IMAGE")?,
-            own_namespace: given.is_none(),
-            namespace: given.unwrap_or_else(made),
+    /// Finds the cluster that the environment names; `None` when it names none.
+    pub(crate) fn given() -> Option<Self> {
+        let get = |name: &str| env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+        let kubeconfig = env::var_os("LOOM_TEST_KUBECONFIG")?;
+        let image = get("LOOM_TEST_IMAGE");
+        let tools_image = get("LOOM_TEST_TOOLS_IMAGE");
+        let site = Self::new(kubeconfig.into(), &image, &tools_image);
+        Some(match env::var("LOOM_TEST_NAMESPACE") {
+            Ok(namespace) => Self { namespace, own_namespace: false, ..site },
+            Err(_) => site,
         })
+    }
+
+    /// Describes a cluster in which a namespace is to be made.
+    pub(crate) fn new(kubeconfig: PathBuf, image: &str, tools_image: &str) -> Self {
+        Self {
+            kubeconfig,
+            image: image.to_owned(),
+            tools_image: tools_image.to_owned(),
+            namespace: format!("loom-test-{}", uuid::Uuid::new_v4().simple()),
+            own_namespace: true,
+        }
     }
 
     pub(crate) fn settings(&self) -> Settings {
