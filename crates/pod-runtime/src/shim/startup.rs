@@ -43,9 +43,7 @@ struct Watch {
 impl Watch {
     fn run(self) {
         let period = Duration::from_secs(self.probe.period_seconds.max(1));
-        // Not at once: the program itself, and whoever waits for its first word, come first.
-        let delay = Duration::from_secs(self.probe.initial_delay_seconds).max(FIRST_PAUSE);
-        if !self.pause(delay) {
+        if !self.pause(Duration::from_secs(self.probe.initial_delay_seconds)) {
             return;
         }
         let (mut pause, mut waited) = (FIRST_PAUSE, Duration::ZERO);
