@@ -250,5 +250,5 @@ pub(crate) fn remove_pods(dirs: &Dirs) -> Result<(), Failure> {
     for id in runtime.list().doing("cannot list the pods")? {
         runtime.remove(&id).doing(format!("cannot remove the pod {id}"))?;
     }
-    Ok(())
+    runtime.sweep().doing("cannot remove a sandbox that was made ahead")
 }

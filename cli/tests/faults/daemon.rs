@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::processes::{roots, that_hold};
+use crate::processes::{Process, roots, shims, that_hold};
 use crate::relay_killed::number_after;
 use crate::stage::Maker;
 use crate::stage::kube::Kube;
@@ -66,8 +66,18 @@ fn creates() {
     }
     let running = |weaver: &serde_json::Value| weaver["status"] == "Running";
     until("all of them run", || world.weavers().iter().all(running));
-    let shims = that_hold(world.path("s/pods").to_str().unwrap());
-    assert_eq!(roots(&shims).len(), made.len(), "each has one shim");
+    let pods = shims(&world.path("s/pods"));
+    assert_eq!(pods.len(), made.len(), "each has one shim");
+    until("no other shim runs but a spare one", || {
+        let known: Vec<_> = pods.values().cloned().chain(spare(&world)).collect();
+        let mut all = that_hold(world.path("s").to_str().unwrap());
+        all.retain(|process| process.starts_with(&["loom", "pod-shim"]));
+        roots(&all).iter().all(|process| known.contains(process))
+    });
+}
+
+fn spare(world: &World) -> impl Iterator<Item = Process> {
+    shims(&world.path("s/spares")).into_values()
 }
 
 /// Kills the daemon and waits for its death: one that is dying still looks like one that serves.

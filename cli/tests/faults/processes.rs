@@ -1,5 +1,9 @@
 //! The processes of this machine, found by what was said when they were started.
 
+use std::collections::BTreeMap;
+use std::fs::DirEntry;
+use std::path::Path;
+
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A process that lives.
@@ -27,6 +31,17 @@ pub(crate) fn that_hold(text: &str) -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(read).filter(|process| process.line.contains(text)).collect()
+}
+
+/// Returns the shims that live, by the names of their folders in this one.
+pub(crate) fn shims(folder: &Path) -> BTreeMap<String, Process> {
+    let shim = |folder: DirEntry| {
+        let identity = std::fs::read(folder.path().join("shim.json")).ok()?;
+        let identity: serde_json::Value = serde_json::from_slice(&identity).unwrap();
+        let process = read(i32::try_from(identity["pid"].as_i64()?).ok()?)?;
+        Some((folder.file_name().into_string().ok()?, process))
+    };
+    std::fs::read_dir(folder).unwrap().flatten().filter_map(shim).collect()
 }
 
 /// Returns those of some whose parent is none of them.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::host_killed::in_pod;
-use crate::processes::{Process, roots, that_hold};
+use crate::processes::{Process, shims};
 use crate::support::{Case, World, code, show, until};
 
 pub(crate) const CASES: &[Case] = &[
@@ -50,14 +50,10 @@ fn weaver(world: &World) -> (String, String) {
     (mark, id)
 }
 
-/// Returns the shim of a weaver, the one that has no shim as parent.
+/// Returns the shim of a weaver.
 fn shim(world: &World, id: &str) -> Process {
-    let folder = world.path("s/pods").join(pod_uid(world, id));
-    let mut shims = that_hold(folder.to_str().unwrap());
-    shims.retain(|process| process.starts_with(&["loom", "pod-shim", "run"]));
-    let mut roots = roots(&shims);
-    assert_eq!(roots.len(), 1, "{shims:?}");
-    roots.remove(0)
+    let mut shims = shims(&world.path("s/pods"));
+    shims.remove(&pod_uid(world, id)).expect("a shim")
 }
 
 fn pod_uid(world: &World, id: &str) -> String {

@@ -115,6 +115,16 @@ impl Runtime {
         }
     }
 
+    /// Removes sandboxes whose runtime has ended, where they did not leave by themselves. No
+    /// other runtime of this state folder may be alive.
+    ///
+    /// # Errors
+    /// When a file or cgroup cannot be removed.
+    pub fn sweep(&self) -> Result<(), Error> {
+        let spare = self.spare();
+        if spare.is_some() { Ok(()) } else { spare::sweep(&self.0.spares) }
+    }
+
     fn spare(&self) -> MutexGuard<'_, Option<Spare>> {
         self.0.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }

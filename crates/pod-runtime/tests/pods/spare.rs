@@ -148,7 +148,12 @@ fn a_dead_spare_is_swept_away() -> Result<(), Failed> {
     assert!(spare.folder.exists(), "nobody was there to remove it");
     let next = prepare(&bench.runtime, &bench.state);
     assert!(spare.is_gone());
-    assert!(next.folder.exists());
+    bench.runtime.sweep().unwrap();
+    assert!(next.folder.exists(), "it is not to be swept away while it is wanted");
+    next.kill();
+    bench.runtime.release();
+    bench.runtime.sweep().unwrap();
+    assert!(next.is_gone());
     Ok(())
 }
 
