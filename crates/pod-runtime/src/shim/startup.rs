@@ -43,7 +43,9 @@ struct Watch {
 impl Watch {
     fn run(self) {
         let period = Duration::from_secs(self.probe.period_seconds.max(1));
-        if !self.pause(Duration::from_secs(self.probe.initial_delay_seconds)) {
+        // Not at once: the program itself, and whoever waits for its first word, come first.
+        let delay = Duration::from_secs(self.probe.initial_delay_seconds).max(FIRST_PAUSE);
+        if !self.pause(delay) {
             return;
         }
         let (mut pause, mut waited) = (FIRST_PAUSE, Duration::ZERO);
