@@ -16,6 +16,7 @@ mod node;
 mod refused;
 mod render;
 mod scheduler;
+mod spare;
 mod status;
 mod tell;
 mod worker;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pod_runtime::{Pod, Runtime};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,11 +40,13 @@ pub(crate) use node::NAME as NODE;
 pub(crate) struct Pods {
     runtime: Runtime,
     dir: PathBuf,
+    /// Told of each pod that is started.
+    started: Arc<Notify>,
 }
 
 impl Pods {
     pub(crate) fn new(runtime: Runtime, dir: PathBuf) -> Self {
-        Self { runtime, dir }
+        Self { runtime, dir, started: Arc::default() }
     }
 
     /// Finds a running pod. Blocks.
@@ -65,6 +69,7 @@ pub(crate) async fn start(
     shutdown: CancellationToken,
 ) -> Result<(), WriteError> {
     node::register(&store, host)?;
+    tasks.spawn(spare::keep(pods.runtime.clone(), pods.started.clone(), shutdown.clone()));
     let manager = manager::Manager::new(&store, pods, host, tasks.clone(), shutdown);
     manager.remove_orphans().await;
     tasks.spawn(manager.run());

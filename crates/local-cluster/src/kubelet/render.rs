@@ -10,7 +10,7 @@ use crate::pod::quantity;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Whom containers run as when nobody says: the user of `loom.local/host`.
-const USER: u32 = 1000;
+pub(super) const USER: u32 = 1000;
 const HOME: &str = "/home/loom";
 
 /// Resolves everything a pod refers to.

@@ -168,6 +168,7 @@ impl Worker {
             spec.active_deadline_seconds.map(|all| all.saturating_sub(elapsed).max(1));
         let runtime = self.pods.runtime.clone();
         let started = blocking(move || runtime.start(&spec)).await;
+        self.pods.started.notify_one();
         started.map_err(|error| Blocked::Runtime { message: error.to_string() })
     }
 
