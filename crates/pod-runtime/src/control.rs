@@ -104,6 +104,11 @@ pub(crate) fn read_reply(stream: &UnixStream) -> Result<Vec<OwnedFd>, Error> {
 pub(crate) fn read_value<T: for<'de> Deserialize<'de>>(stream: &UnixStream) -> Result<T, Error> {
     let mut text = Vec::new();
     let mut stream = stream;
-    stream.read_to_end(&mut text).doing("reading the shim's answer")?;
+    let read = stream.read_to_end(&mut text);
+    let some =
+        read.and_then(
+            |count| if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) },
+        );
+    some.doing("reading the shim's answer")?;
     serde_json::from_slice(&text).map_err(Error::Protocol)
 }

@@ -48,7 +48,7 @@ impl Pod {
     /// # Errors
     /// [`Error::Gone`] with the last status when the pod has ended.
     pub fn status(&self) -> Result<PodStatus, Error> {
-        control::read_value(&self.ask(&Request::Status)?)
+        self.or_gone(control::read_value(&self.ask(&Request::Status)?))
     }
 
     /// Returns a stream of [`PodStatus`] as JSON lines: the present one first, then each change.
@@ -66,7 +66,7 @@ impl Pod {
     /// [`Error::NotRunning`], or [`Error::Program`] when it cannot be executed.
     pub fn exec(&self, spec: &ExecSpec) -> Result<Exec, Error> {
         let control = self.ask(&Request::Exec(spec.clone()))?;
-        let mut fds = control::read_reply(&control)?.into_iter();
+        let mut fds = self.or_gone(control::read_reply(&control))?.into_iter();
         let mut next = || fds.next().ok_or(io::ErrorKind::UnexpectedEof).doing("taking a pipe");
         let stdin = if spec.stdin { Some(next()?) } else { None };
         let stdout = next()?;
@@ -87,7 +87,7 @@ impl Pod {
     /// [`Error::Gone`] with the last status when the pod has ended already.
     pub fn stop(&self, grace: Duration) -> Result<(), Error> {
         let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        control::read_reply(&self.ask(&Request::Stop { grace_millis })?).map(drop)
+        self.or_gone(control::read_reply(&self.ask(&Request::Stop { grace_millis })?)).map(drop)
     }
 
     /// Removes what is left of it; kills what still runs.
@@ -111,6 +111,14 @@ impl Pod {
             Ok(stream)
         };
         ask().map_err(|_| gone(&self.folder))
+    }
+
+    /// A shim that ends while it is asked is gone too.
+    fn or_gone<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        answer.map_err(|error| match error {
+            Error::Io { .. } => gone(&self.folder),
+            other => other,
+        })
     }
 }
 
@@ -142,5 +150,32 @@ impl Exec {
         let control::ExecOutput::Exit(code) =
             serde_json::from_slice(&text).map_err(Error::Protocol)?;
         Ok(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shim_that_ends_when_asked_is_gone() {
+        let dir = std::env::temp_dir().join(format!("loom-pod-{}", std::process::id()));
+        let folder = Folder::new(dir.clone());
+        folder.create().unwrap();
+        let pod = Pod::new("x", folder.clone());
+        let program = ExecSpec { container: String::new(), argv: vec![], tty: false, stdin: false };
+        let listener = folder.listen().unwrap();
+        let shim = std::thread::spawn(move || {
+            for _ in 0..3 {
+                drop(listener.accept().unwrap());
+            }
+        });
+        let answers =
+            [pod.status().map(drop), pod.stop(Duration::ZERO), pod.exec(&program).map(drop)];
+        shim.join().unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+        for answer in answers {
+            assert!(matches!(answer, Err(Error::Gone { .. })), "{answer:?}");
+        }
     }
 }

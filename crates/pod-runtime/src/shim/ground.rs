@@ -65,6 +65,8 @@ impl Ground {
     pub(crate) fn lay(folder: &Folder, binary: &Path, plan: Plan) -> Result<Self, StartReport> {
         let failed = StartReport::failed;
         std::env::set_current_dir(folder.files()).map_err(failed("entering the pod's folder"))?;
+        // Its path changes when a pod takes it.
+        let folder = &Folder::new(PathBuf::from(".."));
         let claim = ids::claim(&plan.name, plan.single);
         if let IdMap::Range { uid, gid } = claim.map {
             std::os::unix::fs::chown(".", Some(uid), Some(gid))
@@ -77,8 +79,11 @@ impl Ground {
         let ids =
             claim.map.write(zygote, plan.single).map_err(failed("writing the pod's id maps"))?;
         let mut cgroups = Cgroups::make(&plan.name, plan.containers);
-        identify(folder, binary, zygote, ids, &cgroups)
-            .map_err(failed("writing the shim's identity"))?;
+        if let Err(error) = identify(folder, binary, zygote, ids, &cgroups) {
+            // Nobody else would know of them.
+            cgroup::remove(&cgroups.paths());
+            return Err(failed("writing the shim's identity")(error));
+        }
         let (no_network, tun) = match hear(&link)? {
             (message::Event::Born { no_network }, mut fds) => (no_network, fds.pop()),
             _ => return Err(confused()),
@@ -93,11 +98,12 @@ impl Ground {
 
     /// Takes everything away again: nobody wants it.
     pub(crate) fn remove(self, folder: &Folder) -> io::Result<()> {
-        let identity: ShimIdentity = folder::read_json(&folder.identity())?;
         drop(self.link);
         nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.zygote), None)?;
-        cgroup::remove(&identity.cgroups);
-        clean::remove_folder(folder, Some(&identity))
+        cgroup::remove(&self.cgroups.paths());
+        // Somebody may have been quicker with the folder.
+        let identity: Option<ShimIdentity> = folder::read_json(&folder.identity()).ok();
+        clean::remove_folder(folder, identity.as_ref())
     }
 }
 

@@ -21,7 +21,9 @@ pub(super) fn become_pod(
     let mould: Mould = serde_json::from_slice(mould.as_bytes())
         .map_err(|error| StartReport::Failed(error.to_string()))?;
     let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let ground = Ground::lay(folder, binary, Plan::spare(name, mould))?;
+    // We are in it, wherever it is by now.
+    let here = Folder::new(PathBuf::from("."));
+    let ground = Ground::lay(&here, binary, Plan::spare(name, mould))?;
     let Some(pod) = claimed().map_err(StartReport::failed("waiting for a pod"))? else {
         if let Err(error) = ground.remove(folder) {
             eprintln!("the spare is not removed: {error}");

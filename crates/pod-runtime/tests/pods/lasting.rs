@@ -186,7 +186,8 @@ fn many_pods_at_once() -> Result<(), Failed> {
     std::thread::scope(|scope| {
         let pods = (0..8).map(|number| {
             let bench = &bench;
-            scope.spawn(move || code(&bench.finish(&pod(sh(&format!("exit {number}"))))))
+            let spec = pod(sh(&format!("exit {number}")));
+            scope.spawn(move || code(&end_of(&bench.start_in_any(&spec))))
         });
         let codes: Vec<i32> =
             pods.collect::<Vec<_>>().into_iter().map(|pod| pod.join().unwrap()).collect();
