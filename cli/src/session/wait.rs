@@ -31,6 +31,18 @@ pub(crate) enum Waited {
     Ended(End),
     /// Somebody pressed Ctrl+C.
     Interrupted,
+    /// It has not started and never will.
+    Stuck(Failure),
+}
+
+/// What waiting without attaching came to.
+pub(crate) enum Ready {
+    /// It is ready, or was.
+    Yes,
+    /// Somebody pressed Ctrl+C.
+    Interrupted,
+    /// It has not started and never will.
+    Stuck(Failure),
 }
 
 /// Attaches, which takes until the program runs; shows how that goes on.
@@ -44,20 +56,20 @@ pub(crate) async fn attached(
     tokio::select! {
         biased;
         waited = attach(api, view, options) => waited,
-        failure = fails(api, &id) => Err(failure),
+        failed = fails(api, &id) => failed,
         () = signals.stop() => Ok(Waited::Interrupted),
     }
 }
 
-/// Waits until the weaver is ready; `false` means that somebody pressed Ctrl+C.
+/// Waits until the weaver is ready.
 pub(crate) async fn ready(
     api: &Api,
     id: &WeaverId,
     signals: &mut Signals,
-) -> Result<bool, Failure> {
+) -> Result<Ready, Failure> {
     tokio::select! {
-        ready = is_ready(api, id) => ready.map(|()| true),
-        () = signals.stop() => Ok(false),
+        ready = is_ready(api, id) => ready,
+        () = signals.stop() => Ok(Ready::Interrupted),
     }
 }
 
@@ -117,7 +129,7 @@ async fn attach_once(
 }
 
 /// Shows the phases and returns when the weaver has failed for good; else never.
-async fn fails(api: &Api, id: &WeaverId) -> Failure {
+async fn fails(api: &Api, id: &WeaverId) -> Result<Waited, Failure> {
     tokio::time::sleep(QUICK).await;
     let mut show = Show::new();
     let Ok(mut events) = api.client.events(id).await else {
@@ -126,29 +138,38 @@ async fn fails(api: &Api, id: &WeaverId) -> Failure {
     // A broken stream decides nothing: the attach does.
     while let Ok(Some(event)) = events.next().await {
         if let Some(failure) = show.event(&event) {
+            if is_pending(api, id).await {
+                return Ok(Waited::Stuck(failure));
+            }
             tokio::time::sleep(GRACE).await;
-            return failure;
+            return Err(failure);
         }
     }
     std::future::pending().await
 }
 
-async fn is_ready(api: &Api, id: &WeaverId) -> Result<(), Failure> {
+async fn is_ready(api: &Api, id: &WeaverId) -> Result<Ready, Failure> {
     let mut show = Show::new();
     let mut events = api.client.events(id).await?;
     while let Some(event) = events.next().await? {
         if event == Progress::Ready {
-            return Ok(());
+            return Ok(Ready::Yes);
         }
         if let Some(failure) = show.event(&event) {
-            return Err(failure);
+            let stuck = is_pending(api, id).await;
+            return if stuck { Ok(Ready::Stuck(failure)) } else { Err(failure) };
         }
     }
     let view = api.client.get(id).await?;
     match view.status {
-        Phase::Running | Phase::Succeeded => Ok(()),
+        Phase::Running | Phase::Succeeded => Ok(Ready::Yes),
         Phase::Pending | Phase::Failed | Phase::Unknown => Err(why(&view)),
     }
+}
+
+/// Tells whether a weaver that nothing will come of has not even begun.
+async fn is_pending(api: &Api, id: &WeaverId) -> bool {
+    api.client.get(id).await.is_ok_and(|view| view.status == Phase::Pending)
 }
 
 /// Says why a weaver is not running.

@@ -51,6 +51,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<u8, Failure> {
         }
         Waited::Ended(end) => conclude(&api, &id, end).await,
         Waited::Interrupted => Ok(FAILED_ATTACHED),
+        Waited::Stuck(failure) => Err(failure),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::failure::{FAILED_ATTACHED, Failure};
 use crate::out;
 use crate::printable::printable;
 use crate::server::{self, Api};
-use crate::session::wait::{self, Waited};
+use crate::session::wait::{self, Ready, Waited};
 use crate::session::{self, Begin, End, Signals, tty};
 
 /// Make a weaver and attach this terminal to it
@@ -193,6 +193,7 @@ async fn attach(
             take_back(api, id, signals).await?;
             return Ok(FAILED_ATTACHED);
         }
+        Ok(Waited::Stuck(failure)) => return Err(give_up(api, id, failure, signals).await),
         Ok(Waited::Ended(end)) => Ok(end),
         Err(failure) => too_late(api, id, failure).await,
     };
@@ -223,9 +224,13 @@ async fn too_late(api: &Api, id: &WeaverId, failure: Failure) -> Result<End, Fai
 
 /// Waits until the weaver is ready and prints what scripts need.
 async fn leave(api: &Api, id: &WeaverId, json: bool, signals: &mut Signals) -> Result<u8, Failure> {
-    if !wait::ready(api, id, signals).await? {
-        take_back(api, id, signals).await?;
-        return Ok(FAILED_ATTACHED);
+    match wait::ready(api, id, signals).await? {
+        Ready::Yes => {}
+        Ready::Interrupted => {
+            take_back(api, id, signals).await?;
+            return Ok(FAILED_ATTACHED);
+        }
+        Ready::Stuck(failure) => return Err(give_up(api, id, failure, signals).await),
     }
     if json {
         out::print_json(&api.client.get(id).await?)?;
@@ -236,17 +241,29 @@ async fn leave(api: &Api, id: &WeaverId, json: bool, signals: &mut Signals) -> R
     Ok(0)
 }
 
-/// Deletes what was just made, and says so.
+/// Deletes what was just made because somebody pressed Ctrl+C, and says so.
 async fn take_back(api: &Api, id: &WeaverId, signals: &mut Signals) -> Result<(), Failure> {
-    tokio::select! {
-        deleted = api.client.delete(id) => deleted?,
-        () = signals.stop() => {
-            let next = format!("delete it with: loom rm {id}");
-            return Err(Failure::new(format!("interrupted; {id} may still be there")).next(next));
-        }
-    }
+    delete(api, id, signals).await?;
     eprintln!("interrupted; deleted {id}");
     Ok(())
+}
+
+/// Deletes what will never start, and says so and why.
+async fn give_up(api: &Api, id: &WeaverId, failure: Failure, signals: &mut Signals) -> Failure {
+    match delete(api, id, signals).await {
+        Ok(()) => failure.next(format!("deleted {id}")),
+        Err(_) => failure.next(format!("delete it with: loom rm {id}")),
+    }
+}
+
+async fn delete(api: &Api, id: &WeaverId, signals: &mut Signals) -> Result<(), Failure> {
+    tokio::select! {
+        deleted = api.client.delete(id) => Ok(deleted?),
+        () = signals.stop() => {
+            let next = format!("delete it with: loom rm {id}");
+            Err(Failure::new(format!("interrupted; {id} may still be there")).next(next))
+        }
+    }
 }
 
 /// Shows warnings that were not shown before.

@@ -1,5 +1,8 @@
 //! The daemon in the background: found, restarted, stopped, and what outlives it.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use rustix::process::{Signal, kill_process};
 
 use crate::support::{Case, World, code, is_private, show, text, until};
@@ -8,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     ("daemon::the_first_local_weaver_makes_local_current", local_becomes_current),
     ("daemon::weavers_live_on_when_it_stops", weavers_live_on),
     ("daemon::killed_in_the_middle_the_next_attach_has_the_screen", killed_in_the_middle),
+    ("daemon::a_copy_of_the_same_build_leaves_it_alone", a_copy),
     ("daemon::another_build_restarts_it_and_weavers_live_on", another_build),
     ("daemon::two_commands_start_one", two_commands_start_one),
     ("daemon::reset_leaves_nothing", reset_leaves_nothing),
@@ -69,22 +73,42 @@ fn killed_in_the_middle() {
     back.sees("\nafter");
 }
 
+/// Runs `ps` as another `loom` and returns the daemon's process afterwards.
+fn daemon_after_ps_of(world: &World, other: &Path) -> rustix::process::Pid {
+    let mut command = std::process::Command::new(other);
+    let output = command.arg("ps").env_clear().envs(world.variables()).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", show(&output));
+    assert!(text(&output.stdout).contains("Running"), "{}", show(&output));
+    let found: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(world.path("s/daemon.json")).unwrap()).unwrap();
+    let pid = i32::try_from(found["pid"].as_i64().unwrap()).unwrap();
+    rustix::process::Pid::from_raw(pid).unwrap()
+}
+
+/// What `cargo install` makes of the program in target/, or a package of both.
+fn a_copy() {
+    let world = World::new();
+    world.idle("");
+    let copy = world.path("copied-loom");
+    std::fs::copy(crate::support::loom(), &copy).unwrap();
+    std::fs::File::open(&copy).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(daemon_after_ps_of(&world, &copy), world.daemon());
+}
+
 fn another_build() {
     let world = World::new();
     world.idle("");
     let first = world.daemon();
+    let mut program = std::fs::read(crate::support::loom()).unwrap();
+    // The note with the build id: the sizes of its owner and of the id, its type, its owner.
+    let head = [&4u32.to_ne_bytes()[..], &20u32.to_ne_bytes(), &3u32.to_ne_bytes(), b"GNU\0"];
+    let head = head.concat();
+    let at = program.windows(16).position(|bytes| bytes == head).unwrap();
+    program[at + 16] ^= 1;
     let other = world.path("other-loom");
-    std::fs::copy(crate::support::loom(), &other).unwrap();
-    let output = std::process::Command::new(&other)
-        .args(["ps"])
-        .env_clear()
-        .envs(world.variables())
-        .output()
-        .unwrap();
-    assert_eq!(code(&output), 0, "{}", show(&output));
-    assert!(text(&output.stdout).contains("Running"), "{}", show(&output));
-    let second = std::fs::read_to_string(world.path("s/daemon.json")).unwrap();
-    assert!(!second.contains(&format!("\"pid\": {},", first.as_raw_nonzero())), "{second}");
+    std::fs::write(&other, program).unwrap();
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_ne!(daemon_after_ps_of(&world, &other), first);
     assert_eq!(world.ok("exec - -- echo alive"), "alive\n");
 }
 
