@@ -9,6 +9,7 @@ use crate::support::{Case, World, code, show, text, until};
 pub(crate) const CASES: &[Case] = &[
     ("commands::without_a_terminal_a_command_is_streamed", without_a_terminal),
     ("commands::without_a_terminal_and_command_the_id_is_printed", the_id_is_printed),
+    ("commands::an_image_that_cannot_be_had_is_an_error_at_once", no_image),
     ("commands::ids_as_people_type_them", ids),
     ("commands::exec_codes_input_and_terminal", exec),
     ("commands::cp_both_ways", cp),
@@ -44,6 +45,23 @@ fn the_id_is_printed() {
     assert_eq!(code(&output), 0, "{}", show(&output));
     assert_eq!(text(&output.stdout), format!("{}\n", world.only_id()));
     assert_eq!(world.weavers()[0]["status"], "Running");
+}
+
+fn no_image() {
+    let world = World::new();
+    for line in ["new --local --image debian:12", "new --local --image debian:12 -- true"] {
+        let output = world.run(line);
+        let said = text(&output.stderr);
+        assert_eq!((code(&output), text(&output.stdout).as_str()), (255, ""), "{said}");
+        let (what, id) = said.trim().split_once("; deleted ").unwrap();
+        assert_eq!(
+            what,
+            "loom: ErrImageNeverPull: image debian:12 cannot be had: this local cluster cannot \
+             pull images yet; use loom.local/host, or a server with a real cluster"
+        );
+        assert!(id.starts_with("W-") && id.len() == 38, "{id}");
+    }
+    world.is_empty();
 }
 
 fn ids() {

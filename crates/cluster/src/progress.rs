@@ -10,6 +10,7 @@ use crate::found::Found;
 use crate::pod::phase;
 use crate::watch::{self, Raw};
 use crate::weavers::Cluster;
+use crate::why::Hope;
 use crate::{keys, why};
 
 /// One step. Each but [`Progress::Waiting`] is told at most once, and never one behind it.
@@ -26,8 +27,11 @@ pub enum Progress {
     Pulled,
     /// Its program has been started.
     Started,
-    /// Something keeps it waiting; it may go on by itself, or never.
+    /// Something keeps it waiting; it may go on by itself.
     Waiting(Why),
+    /// Something keeps it waiting that will not change, such as an image that is not there. The
+    /// last step.
+    Stuck(Why),
     /// Its host answers. The last step.
     Ready(Box<Found>),
     /// It has ended, well or not. The last step.
@@ -44,7 +48,7 @@ impl Progress {
             Self::Pulling => 2,
             Self::Pulled => 3,
             Self::Started => 4,
-            Self::Ready(_) | Self::Ended(_) | Self::Gone => LAST,
+            Self::Ready(_) | Self::Ended(_) | Self::Stuck(_) | Self::Gone => LAST,
         }
     }
 }
@@ -110,6 +114,7 @@ struct Tracker {
     rank: u8,
     uid: Option<String>,
     waiting: Option<Why>,
+    hope: Hope,
 }
 
 impl Tracker {
@@ -138,7 +143,7 @@ impl Tracker {
         steps.extend(match found.weaver.phase {
             Phase::Running => self.advance(Progress::Ready(Box::new(found))),
             Phase::Succeeded | Phase::Failed => self.advance(Progress::Ended(Box::new(found))),
-            Phase::Pending | Phase::Unknown => self.wait(found.weaver.why),
+            Phase::Pending | Phase::Unknown => self.wait(pod, found.weaver.why),
         });
         steps
     }
@@ -164,8 +169,11 @@ impl Tracker {
     }
 
     /// Tells a trouble when it is new.
-    fn wait(&mut self, trouble: Option<Why>) -> Vec<Progress> {
+    fn wait(&mut self, pod: &Pod, trouble: Option<Why>) -> Vec<Progress> {
         let trouble = trouble.filter(why::is_trouble);
+        if let Some(why) = trouble.as_ref().filter(|why| self.hope.is_lost(pod, why)) {
+            return self.advance(Progress::Stuck(why.clone()));
+        }
         if trouble == self.waiting {
             return Vec::new();
         }
@@ -242,6 +250,15 @@ mod tests {
         assert_eq!(seen(&mut tracker, &stuck), [0; 0]);
         assert_eq!(seen(&mut tracker, &pod(Some("n"), json!({}))), [0; 0]);
         assert_eq!(seen(&mut tracker, &stuck), [0]);
+    }
+
+    #[test]
+    fn what_will_never_start_is_told_last() {
+        let mut tracker = Tracker::default();
+        let trouble = container(json!({"waiting": {"reason": "ErrImageNeverPull"}}), false);
+        let stuck = pod(Some("n"), trouble);
+        assert_eq!(seen(&mut tracker, &stuck), [1, 5]);
+        assert_eq!(seen(&mut tracker, &stuck), [0; 0]);
     }
 
     #[test]

@@ -64,6 +64,7 @@ fn told(step: cluster::Progress) -> Option<Progress> {
         cluster::Progress::Pulled => Progress::Pulled,
         cluster::Progress::Started => Progress::Started,
         cluster::Progress::Waiting(why) => failed(why, false),
+        cluster::Progress::Stuck(why) => failed(why, true),
         cluster::Progress::Ready(_) => Progress::Ready,
         cluster::Progress::Ended(found) if found.weaver.phase == Phase::Succeeded => return None,
         cluster::Progress::Ended(found) => failed(ending(*found), true),

@@ -9,6 +9,7 @@ use crate::keys;
 /// Says why an image cannot be had; `said_by_node` is the kubelet's message.
 pub(super) fn why(pod: &Pod, reason: &str, said_by_node: &str, image: &str) -> Why {
     let image = which(pod, said_by_node, image);
+    let said_by_node = cause(said_by_node);
     let text = said_by_node.to_ascii_lowercase();
     let has = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
     let message = if has(&["too many requests", "toomanyrequests"]) {
@@ -29,6 +30,31 @@ pub(super) fn why(pod: &Pod, reason: &str, said_by_node: &str, image: &str) -> W
     said(kubernetes_word(reason), message)
 }
 
+/// Says why an image that is not on the node is not asked for anywhere else.
+pub(super) fn never(image: &str, said_by_node: &str) -> Why {
+    let wished = said_by_node.is_empty() || said_by_node.ends_with("with pull policy of Never");
+    let message = match wished {
+        true => format!("the node has no image {image} and may not fetch it"),
+        false => format!("image {image} cannot be had: {}", plain(said_by_node)),
+    };
+    said(NEVER_PULL, message)
+}
+
+/// Kubernetes' word for an image that was asked for in vain.
+pub(super) const FAILED: &str = "ErrImagePull";
+/// Kubernetes' word for an image that is neither there nor asked for.
+pub(super) const NEVER_PULL: &str = "ErrImageNeverPull";
+/// Kubernetes' word for an image whose name means nothing.
+pub(super) const INVALID_NAME: &str = "InvalidImageName";
+
+/// Returns what went wrong when the kubelet says first that it waits.
+fn cause(said_by_node: &str) -> &str {
+    match said_by_node.split_once(": ErrImagePull: ") {
+        Some((back_off, cause)) if back_off.starts_with("Back-off pulling image") => cause,
+        Some(_) | None => said_by_node,
+    }
+}
+
 const NOT_THERE: &[&str] = &[
     "not found",
     "does not exist",
@@ -42,7 +68,7 @@ const NOT_THERE: &[&str] = &[
 
 /// Waiting to try again is the same trouble as the try.
 fn kubernetes_word(reason: &str) -> &str {
-    if reason == "ImagePullBackOff" { "ErrImagePull" } else { reason }
+    if reason == "ImagePullBackOff" { FAILED } else { reason }
 }
 
 /// The trouble may be with the tools: their image is a volume of the same container.

@@ -4,6 +4,7 @@
 //! one; the sentence says what happened and, where somebody can do something, what.
 
 mod ended;
+mod hope;
 mod image;
 mod waiting;
 
@@ -11,6 +12,8 @@ use k8s_openapi::api::core::v1::Pod;
 use weaver::Why;
 
 use crate::pod::phase;
+
+pub(crate) use hope::Hope;
 
 /// Returns why the pod is not running; `None` when it runs or has ended well.
 pub(crate) fn why(pod: &Pod) -> Option<Why> {

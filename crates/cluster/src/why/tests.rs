@@ -73,6 +73,9 @@ fn images() {
     }
     let back_off = "Back-off pulling image \"debian:12\"";
     says(waiting("ImagePullBackOff", back_off), Phase::Pending, "ErrImagePull", gone);
+    let with_cause = format!("{back_off}: ErrImagePull: unexpected EOF");
+    let cause = "image debian:12 cannot be fetched: unexpected EOF";
+    says(waiting("ImagePullBackOff", &with_cause), Phase::Pending, "ErrImagePull", cause);
     says(
         waiting("ErrImagePull", "dial tcp: lookup debian:12 on 10.0.0.1:53: no such host"),
         Phase::Pending,
@@ -103,6 +106,19 @@ fn images() {
         Phase::Pending,
         "ErrImageNeverPull",
         "the node has no image debian:12 and may not fetch it",
+    );
+    let never = "Container image \"debian:12\" is not present with pull policy of Never";
+    says(
+        waiting("ErrImageNeverPull", never),
+        Phase::Pending,
+        "ErrImageNeverPull",
+        "the node has no image debian:12 and may not fetch it",
+    );
+    says(
+        waiting("ErrImageNeverPull", "this cluster cannot pull images yet"),
+        Phase::Pending,
+        "ErrImageNeverPull",
+        "image debian:12 cannot be had: this cluster cannot pull images yet",
     );
 }
 

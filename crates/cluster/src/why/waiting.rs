@@ -53,11 +53,20 @@ fn insufficient(message: &str) -> Vec<&str> {
 }
 
 fn stuck(pod: &Pod) -> Option<Why> {
-    let status = pod.status.as_ref()?;
-    let init = status.init_container_statuses.iter().flatten();
-    let all = init.chain(status.container_statuses.iter().flatten());
-    all.filter_map(|status| Some((status, status.state.as_ref()?.waiting.as_ref()?)))
-        .find_map(|(status, waiting)| of_container(pod, status, waiting))
+    waiting(pod).find_map(|(status, waiting)| of_container(pod, status, waiting))
+}
+
+/// Tells whether a container waits for this reason.
+pub(super) fn has_reason(pod: &Pod, reason: &str) -> bool {
+    waiting(pod).any(|(_, waiting)| waiting.reason.as_deref() == Some(reason))
+}
+
+fn waiting(pod: &Pod) -> impl Iterator<Item = (&ContainerStatus, &ContainerStateWaiting)> {
+    pod.status.iter().flat_map(|status| {
+        let init = status.init_container_statuses.iter().flatten();
+        let all = init.chain(status.container_statuses.iter().flatten());
+        all.filter_map(|status| Some((status, status.state.as_ref()?.waiting.as_ref()?)))
+    })
 }
 
 fn of_container(
@@ -69,17 +78,14 @@ fn of_container(
     let message = waiting.message.as_deref().unwrap_or_default();
     match reason {
         "" | "ContainerCreating" | "PodInitializing" => None,
-        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" => {
+        image::FAILED | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" => {
             Some(image::why(pod, reason, message, wanted_image(pod, status)))
         }
-        "InvalidImageName" => {
+        image::INVALID_NAME => {
             let image = wanted_image(pod, status);
             Some(said(reason, format!("{image} is not the name of an image")))
         }
-        "ErrImageNeverPull" => {
-            let image = wanted_image(pod, status);
-            Some(said(reason, format!("the node has no image {image} and may not fetch it")))
-        }
+        image::NEVER_PULL => Some(image::never(wanted_image(pod, status), message)),
         "CreateContainerConfigError" => Some(said(
             reason,
             format!("its container's configuration cannot be used: {}", plain(message)),

@@ -21,7 +21,7 @@ pub(crate) struct Manager {
     host: String,
     tasks: TaskTracker,
     shutdown: CancellationToken,
-    capacity: Capacity,
+    allocatable: Capacity,
     /// By uid: how a pod's worker hears of its object; `None` once that is gone.
     workers: HashMap<String, watch::Sender<Option<Object>>>,
 }
@@ -42,7 +42,7 @@ impl Manager {
             host: host.to_string(),
             tasks,
             shutdown,
-            capacity: Capacity::measure(),
+            allocatable: Capacity::measure().allocatable(),
             workers: HashMap::new(),
         }
     }
@@ -73,7 +73,7 @@ impl Manager {
         loop {
             wake.borrow_and_update();
             version = self.catch_up(version);
-            scheduler::schedule(&self.store, self.capacity);
+            scheduler::schedule(&self.store, self.allocatable);
             if version < self.store.version() {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The one node: this machine, with what it really has.
+//! The one node: this machine, with what it really has and what pods may request of it.
 
 use std::fs;
 use std::net::IpAddr;
@@ -14,8 +14,11 @@ use crate::store::{Decision, Key, Resource, Store, WriteError};
 /// The node's name.
 pub(crate) const NAME: &str = "loom-local";
 const MAX_PODS: u64 = 110;
+/// How many times over the processors may be requested. Pods on a machine of one's own mostly wait
+/// for somebody to type; when they do compute, they share in turns. Memory cannot be shared so.
+const CPU_TIMES: u64 = 10;
 
-/// What pods may request in all.
+/// What there is, or may be requested in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capacity {
     pub(crate) cpu_millis: u64,
@@ -30,6 +33,11 @@ impl Capacity {
         let memory = physical_memory().unwrap_or(u64::MAX);
         let memory_bytes = memory_limit().map_or(memory, |limit| limit.min(memory));
         Self { cpu_millis: cpus * 1000, memory_bytes, pods: MAX_PODS }
+    }
+
+    /// Returns what pods may request in all.
+    pub(crate) fn allocatable(self) -> Self {
+        Self { cpu_millis: self.cpu_millis * CPU_TIMES, ..self }
     }
 
     fn amounts(self) -> Value {
@@ -106,12 +114,12 @@ fn go_arch() -> &'static str {
 }
 
 fn status(host: IpAddr) -> Value {
-    let amounts = Capacity::measure().amounts();
+    let capacity = Capacity::measure();
     let now = clock::now_text();
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     json!({
-        "capacity": amounts,
-        "allocatable": amounts,
+        "capacity": capacity.amounts(),
+        "allocatable": capacity.allocatable().amounts(),
         "addresses": [{"type": "InternalIP", "address": host}, {"type": "Hostname", "address": NAME}],
         "conditions": [{
             "type": "Ready", "status": "True", "reason": "KubeletReady",
@@ -132,4 +140,17 @@ fn os_image() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     name.unwrap_or("Linux").trim_matches('"').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_may_be_requested_ten_times_over_and_memory_once() {
+        let two_cores = Capacity { cpu_millis: 2000, memory_bytes: 8 << 30, pods: MAX_PODS };
+        let amounts = json!({"cpu": "20", "memory": "8388608Ki", "pods": "110"});
+        assert_eq!(two_cores.allocatable().amounts(), amounts);
+        assert_eq!(two_cores.amounts()["cpu"], "2");
+    }
 }

@@ -9,7 +9,7 @@ use crate::pod::{HOST_IMAGE, TOOLS_IMAGE};
 pub(crate) enum Blocked {
     /// An image cannot be had.
     #[error("{message}")]
-    Image { container: String, reason: &'static str, image: String, message: String },
+    Image { container: String, reason: &'static str, message: String },
     /// A container's configuration names something that is not there.
     #[error("{message}")]
     Config { container: String, message: String },
@@ -36,12 +36,7 @@ impl Blocked {
 
 /// Finds an image of this machine by its reference.
 pub(crate) fn image(reference: &str, container: &str, policy: &str) -> Result<Image, Blocked> {
-    let blocked = |reason, message| Blocked::Image {
-        container: container.into(),
-        reason,
-        image: reference.into(),
-        message,
-    };
+    let blocked = |reason, message| Blocked::Image { container: container.into(), reason, message };
     match reference.strip_suffix(":latest").unwrap_or(reference) {
         HOST_IMAGE => return Ok(Image::Host),
         TOOLS_IMAGE => return Ok(Image::Tools),
@@ -60,10 +55,10 @@ pub(crate) fn image(reference: &str, container: &str, policy: &str) -> Result<Im
         return Err(blocked("ErrImageNeverPull", message));
     }
     let message = format!(
-        "failed to pull image {reference:?}: it does not exist or is private: the local cluster \
-         does not pull images yet, it has {HOST_IMAGE} and {TOOLS_IMAGE}"
+        "this local cluster cannot pull images yet; use {HOST_IMAGE}, or a server with a real \
+         cluster"
     );
-    Err(blocked("ErrImagePull", message))
+    Err(blocked("ErrImageNeverPull", message))
 }
 
 /// Whether a text looks like an image's name with tag or digest.
@@ -82,17 +77,6 @@ fn is_reference(text: &str) -> bool {
     digest_fine && parts && !name.is_empty() && name.len() <= 255 && name.chars().all(fine)
 }
 
-/// After the first failed pull an image is only tried now and then.
-pub(crate) fn backed_off(blocked: Blocked, attempts: u32) -> Blocked {
-    match blocked {
-        Blocked::Image { container, reason: "ErrImagePull", image, message } if attempts > 0 => {
-            let message = format!("Back-off pulling image {image:?}: ErrImagePull: {message}");
-            Blocked::Image { container, reason: "ImagePullBackOff", image, message }
-        }
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,8 +90,9 @@ mod tests {
         };
         assert_eq!(reason("loom.local/host", "Always"), "");
         assert_eq!(reason("loom.local/tools:latest", "Never"), "");
-        assert_eq!(reason("debian:12", "IfNotPresent"), "ErrImagePull");
-        assert_eq!(reason("debian:12", "Never"), "ErrImageNeverPull");
+        for policy in ["Always", "IfNotPresent", "Never"] {
+            assert_eq!(reason("debian:12", policy), "ErrImageNeverPull", "{policy}");
+        }
         for bad in ["a b", "-x", "http://x", "image@sha256:bad", "a//b"] {
             assert_eq!(reason(bad, "Always"), "InvalidImageName", "{bad}");
         }

@@ -11,8 +11,8 @@ impl Worker {
     /// Tells what stands in a pod's way.
     pub(crate) fn tell_blocked(&self, blocked: &Blocked) {
         let note = match blocked {
-            Blocked::Image { container, reason, image, message } => {
-                self.tell_image(container, reason, image, message);
+            Blocked::Image { container, reason, message } => {
+                self.tell_image(container, reason, message);
                 return;
             }
             Blocked::Config { container, message } => {
@@ -28,23 +28,12 @@ impl Worker {
         self.tell(&note);
     }
 
-    fn tell_image(&self, container: &str, reason: &str, image: &str, message: &str) {
-        let of = |kind, reason, message| Note::container(kind, reason, message, field(container));
-        match reason {
-            "ErrImagePull" => {
-                self.tell(&of("Normal", "Pulling", format!("Pulling image {image:?}")));
-                let failed = format!("Failed to pull image {image:?}: {message}");
-                self.tell(&of("Warning", "Failed", failed));
-            }
-            "ImagePullBackOff" => {
-                self.tell(&of("Normal", "BackOff", format!("Back-off pulling image {image:?}")));
-            }
-            "InvalidImageName" => {
-                self.tell(&of("Warning", "InspectFailed", message.to_owned()));
-            }
-            _ => self.tell(&of("Warning", "ErrImageNeverPull", message.to_owned())),
-        }
-        self.tell(&of("Warning", "Failed", format!("Error: {reason}")));
+    fn tell_image(&self, container: &str, reason: &str, message: &str) {
+        let of = |reason, message| Note::container("Warning", reason, message, field(container));
+        let event =
+            if reason == "InvalidImageName" { "InspectFailed" } else { "ErrImageNeverPull" };
+        self.tell(&of(event, message.to_owned()));
+        self.tell(&of("Failed", format!("Error: {reason}")));
     }
 
     /// Tells, once, that a container has been started.

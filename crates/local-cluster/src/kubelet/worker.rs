@@ -19,7 +19,7 @@ use super::about::{
 use super::aside::{blocking, lines};
 use super::env::Source;
 use super::events::{self, Note};
-use super::refused::{Blocked, backed_off};
+use super::refused::Blocked;
 use super::{Pods, render, status};
 use crate::clock;
 use crate::store::{Decision, Key, Object, Resource, Store, WriteError};
@@ -56,8 +56,7 @@ enum Follow {
 
 const RETRY: Duration = Duration::from_secs(1);
 const START_RETRY: Duration = Duration::from_secs(5);
-const PULL_AGAIN: Duration = Duration::from_secs(2);
-const PULL_LATER: Duration = Duration::from_secs(300);
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 impl Worker {
     pub(crate) fn new(
@@ -147,7 +146,7 @@ impl Worker {
             }
             let blocked = match self.try_start().await {
                 Ok(pod) => return Begin::Running(pod),
-                Err(blocked) => backed_off(blocked, attempts),
+                Err(blocked) => blocked,
             };
             if known.as_ref() != Some(&blocked) {
                 self.tell_blocked(&blocked);
@@ -175,9 +174,7 @@ impl Worker {
     /// Waits for what may remove the obstacle.
     async fn pause(&mut self, blocked: &Blocked, attempts: u32) {
         let longest = match blocked {
-            Blocked::Image { reason: "ErrImagePull", .. } => PULL_AGAIN,
-            Blocked::Image { .. } => PULL_LATER,
-            Blocked::Config { .. } | Blocked::Volume { .. } => PULL_LATER,
+            Blocked::Image { .. } | Blocked::Config { .. } | Blocked::Volume { .. } => LOOK_AGAIN,
             Blocked::Runtime { .. } => START_RETRY * (1 << attempts.min(6)),
         };
         let deadline = self.pod["spec"]["activeDeadlineSeconds"].as_u64();
