@@ -14,8 +14,10 @@ mod commands;
 mod daemon;
 #[path = "main_job/plain.rs"]
 mod plain;
+#[path = "main_job/room.rs"]
+mod room;
 
 fn main() {
-    let local = [attached::CASES, commands::CASES, daemon::CASES].concat();
+    let local = [attached::CASES, commands::CASES, daemon::CASES, room::CASES].concat();
     support::main(&local, plain::CASES);
 }

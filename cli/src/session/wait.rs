@@ -211,7 +211,8 @@ impl Show {
                 if *last {
                     return Some(Failure::new(text).next("`loom logs -` may say more"));
                 }
-                self.trouble(&printable(&text));
+                let text = format!("{}{}", printable(&text), advice(reason, message));
+                self.trouble(&text);
                 return None;
             }
         };
@@ -233,10 +234,44 @@ impl Show {
     }
 }
 
+/// Says what somebody can do about a weaver that does not fit.
+fn advice(reason: &str, message: &str) -> String {
+    if reason != "Unschedulable" {
+        return String::new();
+    }
+    let less = [("cpu", "--cpu 100m"), ("memory", "--memory 128Mi")];
+    let less = less.into_iter().filter(|(lacking, _)| message.contains(lacking));
+    let less = less.map(|(_, flag)| flag).collect::<Vec<_>>().join(" ");
+    let or = if less.is_empty() { String::new() } else { format!(", or ask for less: {less}") };
+    format!("; `loom ps` shows what is there, `loom rm` makes room{or}")
+}
+
 impl Drop for Show {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_fit_is_told_what_to_do() {
+        let room = "; `loom ps` shows what is there, `loom rm` makes room";
+        for (reason, message, says) in [
+            ("Unschedulable", "not enough cpu left", ", or ask for less: --cpu 100m"),
+            (
+                "Unschedulable",
+                "not enough cpu and memory left",
+                ", or ask for less: --cpu 100m --memory 128Mi",
+            ),
+            ("Unschedulable", "no node takes it", ""),
+        ] {
+            assert_eq!(advice(reason, message), format!("{room}{says}"));
+        }
+        assert_eq!(advice("ErrImagePull", "not enough memory"), "");
     }
 }
