@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Doing, Failure};
 
+/// Under which name this machine is remembered.
+pub(crate) const LOCAL: &str = "local";
+
 /// The folders of this user.
 #[derive(Debug, Clone)]
 pub(crate) struct Dirs {
@@ -88,8 +91,8 @@ impl Config {
         if config.current.is_some() {
             return Ok(false);
         }
-        config.current = Some("local".to_owned());
-        config.contexts.insert("local".to_owned(), Context::Local);
+        config.current = Some(LOCAL.to_owned());
+        config.contexts.insert(LOCAL.to_owned(), Context::Local);
         config.write(dirs)?;
         Ok(true)
     }
@@ -97,11 +100,11 @@ impl Config {
     /// Forgets this machine, when its cluster is gone for good.
     pub(crate) fn forget_local(dirs: &Dirs) -> Result<(), Failure> {
         let mut config = Self::read(dirs)?;
-        if config.contexts.remove("local").is_some() {
-            config.current.take_if(|current| current == "local");
+        if config.contexts.remove(LOCAL).is_some() {
+            config.current.take_if(|current| current == LOCAL);
             config.write(dirs)?;
         }
-        Ok(())
+        Memory::forget(dirs, LOCAL)
     }
 
     fn write(&self, dirs: &Dirs) -> Result<(), Failure> {
@@ -119,19 +122,43 @@ impl Config {
     }
 }
 
-/// `last.json`: per server, the weaver used last and what was said once.
+/// `last.json`: per server, the weavers used last and what was said once.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Memory(BTreeMap<String, Remembered>);
 
 /// What is remembered of one server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remembered {
-    /// The weaver used last.
+    /// The weavers used last, the last one first, without those that were deleted from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) used: Vec<String>,
+    /// The one used last, if it was deleted from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) last: Option<String>,
+    pub(crate) deleted: Option<String>,
     /// Warnings that were shown already; `None` before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) said: Option<Vec<String>>,
+}
+
+/// How many weavers are remembered.
+const MAX_USED: usize = 8;
+
+impl Remembered {
+    /// Makes a weaver the one used last.
+    pub(crate) fn uses(&mut self, id: &str) {
+        self.used.retain(|known| known != id);
+        self.used.insert(0, id.to_owned());
+        self.used.truncate(MAX_USED);
+        self.deleted = None;
+    }
+
+    /// Forgets a weaver that is deleted.
+    pub(crate) fn deletes(&mut self, id: &str) {
+        if self.used.first().is_some_and(|last| last == id) {
+            self.deleted = Some(id.to_owned());
+        }
+        self.used.retain(|known| known != id);
+    }
 }
 
 impl Memory {
@@ -153,6 +180,17 @@ impl Memory {
         let before = entry.clone();
         change(entry);
         if *entry == before { Ok(()) } else { write_json(&path, &memory) }
+    }
+
+    /// Forgets everything about a server.
+    pub(crate) fn forget(dirs: &Dirs, server: &str) -> Result<(), Failure> {
+        let path = dirs.config.join("last.json");
+        let memory: Option<Self> = read_json(&path).unwrap_or_default();
+        let Some(mut memory) = memory else { return Ok(()) };
+        match memory.0.remove(server) {
+            Some(_) => write_json(&path, &memory),
+            None => Ok(()),
+        }
     }
 }
 
@@ -231,12 +269,31 @@ mod tests {
     fn files_are_their_owners_only() {
         let folder = tempfile::tempdir().unwrap();
         let dirs = dirs(&folder);
-        Memory::change(&dirs, "local", |entry| entry.last = Some("W-1".into())).unwrap();
+        Memory::change(&dirs, "local", |entry| entry.uses("W-1")).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&dirs.config), 0o700);
         assert_eq!(mode(&dirs.config.join("last.json")), 0o600);
-        assert_eq!(Memory::of(&dirs, "local").last.as_deref(), Some("W-1"));
+        assert_eq!(Memory::of(&dirs, "local").used, ["W-1"]);
         assert_eq!(Memory::of(&dirs, "other"), Remembered::default());
+        Memory::forget(&dirs, "local").unwrap();
+        assert_eq!(Memory::of(&dirs, "local"), Remembered::default());
+    }
+
+    #[test]
+    fn the_last_one_used_and_those_before() {
+        let mut entry = Remembered::default();
+        for id in ["a", "b", "c", "a"] {
+            entry.uses(id);
+        }
+        assert_eq!(entry.used, ["a", "c", "b"]);
+        entry.deletes("c");
+        assert_eq!((entry.used.join(""), entry.deleted.clone()), ("ab".into(), None));
+        entry.deletes("a");
+        assert_eq!((entry.used.join(""), entry.deleted.as_deref()), ("b".into(), Some("a")));
+        entry.uses("b");
+        assert_eq!(entry.deleted, None);
+        (0..20).for_each(|id| entry.uses(&id.to_string()));
+        assert_eq!((entry.used.len(), entry.used[0].as_str()), (MAX_USED, "19"));
     }
 
     #[test]

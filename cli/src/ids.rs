@@ -4,24 +4,71 @@ use client::ListQuery;
 use uuid::Uuid;
 use weaver::WeaverId;
 use wire::api::WeaverView;
+use wire::problem::Code;
 
 use crate::failure::Failure;
+use crate::printable::printable;
 use crate::server::Api;
 
-/// Finds the weaver that is meant; a whole id costs no call.
+/// Finds the weaver that is meant and makes it the one used last; a whole id costs no call.
 pub(crate) async fn resolve(api: &Api, given: &str) -> Result<WeaverId, Failure> {
-    let id = match (given, whole(given)) {
-        ("-", _) => last(api)?,
-        (_, Some(id)) => id,
-        _ => pick(given, &api.client.list(&ListQuery::default()).await?)?,
+    let id = match given {
+        "-" => last(api).await?,
+        _ => named(api, given).await?,
     };
     api.remember(&id);
     Ok(id)
 }
 
-fn last(api: &Api) -> Result<WeaverId, Failure> {
-    let none = || Failure::new("no weaver was used before").next("`loom ps` shows what is there");
-    api.last().and_then(|id| id.parse().ok()).ok_or_else(none)
+/// Finds the weaver that is to be deleted: `-` twice does not take a second one.
+pub(crate) async fn to_delete(api: &Api, given: &str) -> Result<WeaverId, Failure> {
+    if given != "-" {
+        return named(api, given).await;
+    }
+    let remembered = api.remembered();
+    if let Some(deleted) = remembered.deleted {
+        return Err(Failure::new(format!("{deleted}, the last one used, is deleted already"))
+            .next("`loom ps` shows what is there"));
+    }
+    remembered.used.first().and_then(|id| id.parse().ok()).ok_or_else(none)
+}
+
+async fn named(api: &Api, given: &str) -> Result<WeaverId, Failure> {
+    match whole(given) {
+        Some(id) => Ok(id),
+        None => pick(given, &api.client.list(&ListQuery::default()).await?),
+    }
+}
+
+/// Finds the last one used that is still there, and says so when it is not the last one of all.
+async fn last(api: &Api) -> Result<WeaverId, Failure> {
+    let remembered = api.remembered();
+    let mut gone = remembered.deleted;
+    for used in &remembered.used {
+        let Ok(id) = used.parse() else { continue };
+        match api.client.get(&id).await {
+            Ok(view) => {
+                if let Some(gone) = gone {
+                    let (gone, id) = (printable(&gone), printable(&view.id));
+                    eprintln!("loom: {gone}, the last one used, is gone; this is {id}");
+                }
+                return Ok(id);
+            }
+            Err(error) if error.code() == Some(Code::NotFound) => {
+                gone.get_or_insert_with(|| used.clone());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(match gone {
+        Some(id) => Failure::new(format!("{id}, the last one used, is gone"))
+            .next("`loom ps` shows what is there"),
+        None => none(),
+    })
+}
+
+fn none() -> Failure {
+    Failure::new("no weaver was used before").next("`loom ps` shows what is there")
 }
 
 /// Reads a whole id, also as a pod is called or as a bare UUID.

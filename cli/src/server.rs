@@ -4,7 +4,7 @@ use client::{Client, Server, Token};
 use weaver::WeaverId;
 
 use crate::args::Global;
-use crate::config::{Config, Context, Dirs, Memory};
+use crate::config::{Config, Context, Dirs, LOCAL, Memory, Remembered};
 use crate::dev;
 use crate::failure::{Doing, Failure};
 
@@ -34,7 +34,7 @@ pub(crate) async fn connect(global: &Global) -> Result<Api, Failure> {
     let (server, local, key) = match target {
         Target::Local => {
             let running = dev::ensure(&dirs).await?;
-            (running.server(&dirs)?, true, "local".to_owned())
+            (running.server(&dirs)?, true, LOCAL.to_owned())
         }
         Target::Server(context) => {
             let server = server_of(&dirs, &context)?;
@@ -95,15 +95,23 @@ pub(crate) fn read_token(path: &std::path::Path) -> Result<Token, Failure> {
 }
 
 impl Api {
-    /// Returns the weaver used last.
-    pub(crate) fn last(&self) -> Option<String> {
-        Memory::of(&self.dirs, &self.key).last
+    /// Returns which weavers were used last.
+    pub(crate) fn remembered(&self) -> Remembered {
+        Memory::of(&self.dirs, &self.key)
     }
 
     /// Remembers a weaver as the one used last. It is a convenience: failing to is no failure.
     pub(crate) fn remember(&self, id: &WeaverId) {
-        let last = Some(id.to_string());
-        let _ = Memory::change(&self.dirs, &self.key, |entry| entry.last = last);
+        let id = id.to_string();
+        let _ = Memory::change(&self.dirs, &self.key, |entry| entry.uses(&id));
+    }
+
+    /// Deletes a weaver, and forgets that it was used.
+    pub(crate) async fn delete(&self, id: &WeaverId) -> Result<(), client::Error> {
+        self.client.delete(id).await?;
+        let id = id.to_string();
+        let _ = Memory::change(&self.dirs, &self.key, |entry| entry.deletes(&id));
+        Ok(())
     }
 
     /// Returns those of the warnings that were not shown before, and remembers them as shown.

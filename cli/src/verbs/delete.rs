@@ -31,8 +31,8 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<u8, Failure> {
     let mut deleted = Vec::new();
     let mut failed = 0;
     for given in &args.ids {
-        let done = match ids::resolve(&api, given).await {
-            Ok(id) => api.client.delete(&id).await.map(|()| id).map_err(Failure::from),
+        let done = match ids::to_delete(&api, given).await {
+            Ok(id) => api.delete(&id).await.map(|()| id).map_err(Failure::from),
             Err(failure) => Err(failure),
         };
         match done {

@@ -207,7 +207,7 @@ async fn attach(
         Ok(end) => attach::conclude(api, id, end).await,
         Err(failure) => Err(failure),
     };
-    api.client.delete(id).await?;
+    api.delete(id).await?;
     if matches!(code, Ok(0)) && tty::is_interactive() {
         eprintln!("deleted {id}");
     }
@@ -258,7 +258,7 @@ async fn give_up(api: &Api, id: &WeaverId, failure: Failure, signals: &mut Signa
 
 async fn delete(api: &Api, id: &WeaverId, signals: &mut Signals) -> Result<(), Failure> {
     tokio::select! {
-        deleted = api.client.delete(id) => Ok(deleted?),
+        deleted = api.delete(id) => Ok(deleted?),
         () = signals.stop() => {
             let next = format!("delete it with: loom rm {id}");
             Err(Failure::new(format!("interrupted; {id} may still be there")).next(next))

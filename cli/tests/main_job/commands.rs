@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     ("commands::without_a_terminal_and_command_the_id_is_printed", the_id_is_printed),
     ("commands::an_image_that_cannot_be_had_is_an_error_at_once", no_image),
     ("commands::ids_as_people_type_them", ids),
+    ("commands::the_last_one_used_is_one_that_is_there", the_last_one),
     ("commands::exec_codes_input_and_terminal", exec),
     ("commands::cp_both_ways", cp),
     ("commands::logs_and_follow", logs),
@@ -77,11 +78,54 @@ fn ids() {
     }
     assert_eq!(world.ok_with(&format!("exec {other} -- echo"), &["x y"]), "x y\n");
     assert_eq!(world.ok("rm web"), format!("deleted {id}\n"));
-    let ambiguous = world.run("exec - -- true");
-    assert_eq!(code(&ambiguous), 1, "the last one used is gone: {}", show(&ambiguous));
+    let last = world.run("exec - -- true");
+    assert_eq!(
+        (code(&last), text(&last.stderr)),
+        (0, String::new()),
+        "what was deleted is not used"
+    );
     let unknown = world.run("logs nothing");
     assert_eq!(code(&unknown), 1);
     assert!(text(&unknown.stderr).contains("no weaver is called"), "{}", show(&unknown));
+}
+
+/// `-` is never one that is not there, and does not delete twice.
+fn the_last_one() {
+    let world = World::new();
+    world.ok("dev --detach");
+    let none = world.run("exec --local - -- true");
+    assert!(text(&none.stderr).contains("no weaver was used before"), "{}", show(&none));
+    let [first, second] = [world.idle(""), world.idle("")];
+    assert_eq!(world.ok("rm -"), format!("deleted {second}\n"));
+    let twice = world.run("rm -");
+    assert_eq!(code(&twice), 1, "{}", show(&twice));
+    assert_eq!(
+        text(&twice.stderr),
+        format!(
+            "loom: {second}, the last one used, is deleted already; `loom ps` shows what is there\n"
+        )
+    );
+    let before = world.run_with("exec - -- sh -c", &["echo $LOOM_WEAVER_ID"]);
+    assert_eq!((code(&before), text(&before.stdout)), (0, format!("{first}\n")));
+    let says = format!("loom: {second}, the last one used, is gone; this is {first}\n");
+    assert_eq!(text(&before.stderr), says);
+    let again = world.run("exec - -- true");
+    assert_eq!((code(&again), text(&again.stderr)), (0, String::new()));
+    world.ok("new --rm -- true");
+    assert_eq!(world.ok_with("exec - -- sh -c", &["echo $LOOM_WEAVER_ID"]).trim(), first);
+    // Deleted by somebody else, from a machine with a memory of its own.
+    let mut elsewhere = world.command(&format!("rm --local {first}"), &[]);
+    elsewhere.env("LOOM_CONFIG_DIR", world.path("elsewhere"));
+    assert_eq!(code(&elsewhere.output().unwrap()), 0);
+    world.is_empty();
+    let gone = world.run("logs -");
+    assert_eq!(code(&gone), 1);
+    let says = format!("{first}, the last one used, is gone; `loom ps`");
+    assert!(text(&gone.stderr).contains(&says), "{}", show(&gone));
+    world.ok("dev reset --yes");
+    world.ok("dev --detach");
+    let none = world.run("logs --local -");
+    assert!(text(&none.stderr).contains("no weaver was used before"), "{}", show(&none));
 }
 
 /// The size may come a moment after the program has started.
