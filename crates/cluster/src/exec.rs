@@ -10,6 +10,7 @@ use futures::future::{BoxFuture, FutureExt, Shared};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{AttachParams, AttachedProcess, TerminalSize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, SimplexStream, WriteHalf};
+use tokio::task::coop;
 
 use crate::error::{Error, Result};
 use crate::found::Found;
@@ -88,7 +89,8 @@ impl Exec {
         let stderr = process.stderr();
         let resizer = process.terminal_size().map(Resizer);
         let process = Process::new(process);
-        let output = |inner| ExecOutput { inner, ended: ended.clone(), process: process.clone() };
+        let output =
+            |inner| ExecOutput { pipe: Pipe::new(inner, ended.clone()), process: process.clone() };
         Ok(Self {
             stdin: stdin.map(|inner| ExecInput { inner, process: process.clone() }),
             stdout: output(stdout),
@@ -156,13 +158,45 @@ impl AsyncWrite for ExecInput {
 
 /// What the program writes. Ends with an error when the connection ended before the program.
 pub struct ExecOutput {
-    inner: ReadHalf<SimplexStream>,
-    ended: Ended,
+    pipe: Pipe,
     #[expect(dead_code, reason = "keeps the connection while somebody still reads")]
     process: Process,
 }
 
 impl AsyncRead for ExecOutput {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(cx, buffer)
+    }
+}
+
+/// Bytes that end with the program.
+struct Pipe {
+    inner: ReadHalf<SimplexStream>,
+    ended: Ended,
+    /// What [`Pipe::ended`] has said, which it says once: whether it came from the program.
+    orderly: Option<bool>,
+}
+
+impl Pipe {
+    fn new(inner: ReadHalf<SimplexStream>, ended: Ended) -> Self {
+        Self { inner, ended, orderly: None }
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let orderly = match self.orderly {
+            Some(orderly) => orderly,
+            None => ready!(self.ended.poll_unpin(cx)).is_some(),
+        };
+        self.orderly = Some(orderly);
+        Poll::Ready(orderly)
+    }
+}
+
+impl AsyncRead for Pipe {
     /// The pipe alone is not enough: when the connection breaks, nobody closes it.
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -172,11 +206,16 @@ impl AsyncRead for ExecOutput {
         if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, buffer) {
             return Poll::Ready(read);
         }
-        let status = ready!(self.ended.poll_unpin(cx));
+        let orderly = ready!(self.poll_end(cx));
+        if !coop::has_budget_remaining() {
+            // The pipe says "not yet" to a task that has had its turn, whatever it holds.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         // Whatever was written before the end is in the pipe by now.
         match Pin::new(&mut self.inner).poll_read(cx, buffer) {
             Poll::Ready(read) => Poll::Ready(read),
-            Poll::Pending if status.is_some() => Poll::Ready(Ok(())),
+            Poll::Pending if orderly => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
         }
     }
@@ -199,6 +238,8 @@ impl Resizer {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     fn status(text: &str) -> Option<Status> {
@@ -214,5 +255,28 @@ mod tests {
         let missing = r#"{"status":"Failure","reason":"InternalError","message":"no such file"}"#;
         assert!(matches!(exit_code(status(missing)), Err(Error::NotRunning { .. })));
         assert!(matches!(exit_code(None), Err(Error::Unavailable { .. })));
+    }
+
+    #[tokio::test]
+    async fn all_that_was_written_before_the_end_is_read() {
+        // More reads than a task has in one turn.
+        let written: Vec<u8> = (0..1000_u16).map(|number| number.to_le_bytes()[0]).collect();
+        for (end, whole) in [(status(r#"{"status":"Success"}"#), true), (None, false)] {
+            let (inner, mut writer) = tokio::io::simplex(BUFFER);
+            writer.write_all(&written).await.unwrap();
+            let mut pipe = Pipe::new(inner, async { end }.boxed().shared());
+            let mut read = Vec::new();
+            let last = loop {
+                match pipe.read_u8().await {
+                    Ok(byte) => read.push(byte),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(read.len(), written.len(), "{last}");
+            assert_eq!(read, written);
+            assert_eq!(last.kind(), io::ErrorKind::UnexpectedEof);
+            // Only a lost connection is an error by itself.
+            assert_eq!(pipe.read(&mut [0]).await.is_ok(), whole);
+        }
     }
 }
