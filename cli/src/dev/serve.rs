@@ -5,6 +5,7 @@
 //! janitor ----------------------------------^
 //! ```
 
+use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -67,7 +68,11 @@ pub(crate) fn background(dirs: &Dirs) -> u8 {
     // The terminal of whoever started it must not end it.
     let _ = rustix::process::setsid();
     let result = run(dirs, |running| {
-        say(&Word::Serves(running.clone()))?;
+        // Who asked for it may have been interrupted: the next command finds it all the same.
+        let _ = say(&Word::Serves(running.clone()));
+        // With it goes the lock of `start`.
+        let nothing = File::open("/dev/null").doing("/dev/null")?;
+        rustix::stdio::dup2_stdin(&nothing).doing("cannot leave standard input")?;
         rustix::stdio::dup2_stdout(std::io::stderr().as_fd()).doing("cannot leave the pipe")
     });
     let Err(failure) = result else { return 0 };
@@ -131,10 +136,17 @@ async fn serve(
         build: build::id()?,
         url,
         kubeconfig: local.kubeconfig_path().to_owned(),
+        ending: false,
     };
     running.publish(dirs)?;
     ready(&running)?;
-    service::serve(listener, served.router(), options, token).await;
+    let withdrawn = async {
+        token.cancelled().await;
+        running.withdraw(dirs)
+    };
+    let serving = service::serve(listener, served.router(), options, token.clone());
+    let (withdrawn, _) = tokio::join!(biased; withdrawn, serving);
+    withdrawn?;
     served.end().await;
     local.stop().await;
     Ok(())

@@ -35,15 +35,15 @@ pub(crate) enum Word {
 pub(crate) fn start(dirs: &Dirs) -> Result<Running, Failure> {
     // Before anything is made, so that nothing is left where no weaver can run.
     check(&pod_runtime::probe(&dirs.state))?;
-    let _lock = state::lock_start(dirs)?;
-    if let Some(running) = Running::find(dirs)? {
-        if running.build == build::id()? {
+    let lock = state::lock_start(dirs)?;
+    if let Some(running) = Running::alive(dirs)? {
+        if running.build == build::id()? && !running.ending {
             return Ok(running);
         }
         end(&running.process)?;
     }
     let see = format!("see {}", log_path(dirs).display());
-    match spawn(dirs)? {
+    match spawn(dirs, lock)? {
         Some(Word::Serves(running)) => Ok(running),
         Some(Word::Failed { what }) => Err(Failure::new(what).next(see)),
         None => Err(Failure::new("the local cluster did not start").next(see)),
@@ -66,7 +66,7 @@ pub(crate) fn check(checks: &[Check]) -> Result<(), Failure> {
 /// Stops the daemon, if one runs; pods live on.
 pub(crate) fn stop(dirs: &Dirs) -> Result<Option<Running>, Failure> {
     let _lock = state::lock_start(dirs)?;
-    let Some(running) = Running::find(dirs)? else { return Ok(None) };
+    let Some(running) = Running::alive(dirs)? else { return Ok(None) };
     end(&running.process)?;
     Ok(Some(running))
 }
@@ -79,14 +79,16 @@ fn end(process: &Process) -> Result<(), Failure> {
     Err(Failure::new(format!("the daemon (process {}) does not end", process.pid)))
 }
 
-fn spawn(dirs: &Dirs) -> Result<Option<Word>, Failure> {
+fn spawn(dirs: &Dirs, lock: File) -> Result<Option<Word>, Failure> {
     let binary = std::env::current_exe().doing("cannot find this program")?;
     let mut child = Command::new(&binary)
         .args(["dev", "--background"])
         .env("LOOM_STATE_DIR", &dirs.state)
         .env("LOOM_CONFIG_DIR", &dirs.config)
         .current_dir("/")
-        .stdin(Stdio::null())
+        // The daemon keeps the lock until it serves: whatever becomes of this process, the next
+        // one waits for that.
+        .stdin(lock)
         .stdout(Stdio::piped())
         .stderr(open_log(dirs)?)
         .spawn()

@@ -22,11 +22,19 @@ pub(crate) struct Running {
     pub(crate) url: String,
     /// For kubectl.
     pub(crate) kubeconfig: PathBuf,
+    /// Whether it has been told to end: it lives for a while, and serves nobody any more.
+    #[serde(default)]
+    pub(crate) ending: bool,
 }
 
 impl Running {
     /// Returns the daemon that serves this user's state folder.
     pub(crate) fn find(dirs: &Dirs) -> Result<Option<Self>, Failure> {
+        Ok(Self::alive(dirs)?.filter(|running| !running.ending))
+    }
+
+    /// Returns the daemon that lives, also when it is about to end.
+    pub(crate) fn alive(dirs: &Dirs) -> Result<Option<Self>, Failure> {
         let found: Option<Self> = config::read_json(&path(dirs))?;
         Ok(found.filter(|running| running.process.is_alive()))
     }
@@ -34,6 +42,11 @@ impl Running {
     /// Returns where the last daemon was, whether it lives or not.
     pub(crate) fn last(dirs: &Dirs) -> Option<Self> {
         config::read_json(&path(dirs)).unwrap_or_default()
+    }
+
+    /// Lets nobody find this daemon any more.
+    pub(crate) fn withdraw(self, dirs: &Dirs) -> Result<(), Failure> {
+        Self { ending: true, ..self }.publish(dirs)
     }
 
     /// Makes this the daemon that others find.
@@ -89,12 +102,16 @@ mod tests {
             build: "b".into(),
             url: "http://127.0.0.1:1".into(),
             kubeconfig: "/k".into(),
+            ending: false,
         };
         running.publish(&dirs).unwrap();
         assert_eq!(Running::find(&dirs).unwrap(), Some(running.clone()));
+        running.clone().withdraw(&dirs).unwrap();
+        assert_eq!(Running::find(&dirs).unwrap(), None);
+        assert!(Running::alive(&dirs).unwrap().is_some());
         let process = Process { start_time: 1, ..running.process };
         Running { process, ..running }.publish(&dirs).unwrap();
-        assert_eq!(Running::find(&dirs).unwrap(), None);
+        assert_eq!(Running::alive(&dirs).unwrap(), None);
         assert!(Running::last(&dirs).is_some());
     }
 }

@@ -14,6 +14,8 @@ pub(crate) const CASES: &[Case] = &[
     ("daemon::a_copy_of_the_same_build_leaves_it_alone", a_copy),
     ("daemon::another_build_restarts_it_and_weavers_live_on", another_build),
     ("daemon::two_commands_start_one", two_commands_start_one),
+    ("daemon::ctrl_c_at_any_moment_of_its_start_does_no_harm", interrupted_start),
+    ("daemon::one_that_is_ending_is_waited_for", ending),
     ("daemon::reset_leaves_nothing", reset_leaves_nothing),
     ("daemon::prune_deletes_what_has_ended", prune),
     ("daemon::in_the_foreground", foreground),
@@ -121,6 +123,46 @@ fn two_commands_start_one() {
     }
     let log = std::fs::read_to_string(world.path("s/daemon.log")).unwrap();
     assert!(!log.contains("another `loom dev`"), "{log}");
+}
+
+/// Ctrl+C reaches everything on the terminal: the command, and a daemon that it has just started.
+fn interrupted_start() {
+    let world = World::new();
+    world.ok("dev --detach");
+    let mut told = String::new();
+    for moment in 0..40 {
+        world.ok("dev stop");
+        let mut terminal = world.terminal("new --local -- sleep 1000", &[]);
+        std::thread::sleep(std::time::Duration::from_millis(moment * 10));
+        terminal.send("\x03");
+        terminal.end();
+        let after = world.run("ps --local");
+        let screen = terminal.raw();
+        told.push_str(&screen);
+        assert_eq!(code(&after), 0, "after {moment}0 ms: {}\n{screen}", show(&after));
+    }
+    until("no weaver goes on that nobody knows of", || {
+        let over = |weaver: &serde_json::Value| weaver["status"] == "Failed";
+        let known = |weaver: &serde_json::Value| told.contains(weaver["id"].as_str().unwrap());
+        world.weavers().iter().all(|weaver| over(weaver) || known(weaver))
+    });
+}
+
+/// Ended by somebody else than `loom dev stop`, it still lives for a while and serves nobody.
+fn ending() {
+    let world = World::new();
+    world.idle("");
+    let first = world.daemon();
+    let url = world.status()["server_url"].as_str().unwrap().to_owned();
+    // Its last request takes as long as it may.
+    let mut half = std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    std::io::Write::write_all(&mut half, b"GET /api/weavers HTTP/1.1\r\n").unwrap();
+    world.ok("ps");
+    kill_process(first, Signal::TERM).unwrap();
+    until("it serves no longer", || world.status()["running"] == false);
+    let after = world.run("ps");
+    assert_eq!(code(&after), 0, "{}", show(&after));
+    assert_ne!(world.daemon(), first);
 }
 
 fn reset_leaves_nothing() {

@@ -102,7 +102,8 @@ impl Terminal {
         }
     }
 
-    /// Waits for the program's end and returns its exit code; its terminal must be as it was.
+    /// Waits for the program's end and returns its exit code, -1 when a signal ended it; its
+    /// terminal must be as it was.
     pub(crate) fn end(&mut self) -> i32 {
         let end = now() + PATIENCE;
         loop {
