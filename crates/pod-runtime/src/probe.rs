@@ -93,8 +93,8 @@ fn cgroups() -> Check {
         Ok(detail) => (true, detail),
         Err(detail) => (false, detail),
     };
-    let fix = "limits need root, or a delegated scope: systemd-run --user --scope \
-               -p Delegate=yes loom dev";
+    let fix = "limits need root, or a delegated scope: loom dev stop && \
+               systemd-run --user --scope -p Delegate=yes loom dev --detach";
     let fix = (!ok).then(|| fix.to_owned());
     Check { name: "cgroups", ok, detail, fix, fatal: false }
 }
