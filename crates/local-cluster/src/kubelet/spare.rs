@@ -12,7 +12,7 @@ use super::aside::blocking;
 use super::render::USER;
 
 /// The pod that took the last one comes first: both want the same processors.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(30);
 /// Where it failed nothing is lost but time.
 const RETRY: Duration = Duration::from_secs(60);
 
