@@ -10,6 +10,8 @@ mod support;
 mod attached;
 #[path = "main_job/commands.rs"]
 mod commands;
+#[path = "main_job/copies.rs"]
+mod copies;
 #[path = "main_job/daemon.rs"]
 mod daemon;
 #[path = "main_job/plain.rs"]
@@ -18,6 +20,7 @@ mod plain;
 mod room;
 
 fn main() {
-    let local = [attached::CASES, commands::CASES, daemon::CASES, room::CASES].concat();
+    let local =
+        [attached::CASES, commands::CASES, copies::CASES, daemon::CASES, room::CASES].concat();
     support::main(&local, plain::CASES);
 }

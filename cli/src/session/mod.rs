@@ -1,12 +1,16 @@
 //! A weaver's program on this terminal: bytes both ways until one of many ends.
 //!
 //! ```text
-//! stdin -> input -> keys -> frames -> client::Attach -> stdout (modes take note)
+//! stdin -> input -> keys -> outbox -> client::Attach -> stdout (modes take note)
 //! ```
+//!
+//! Nothing here waits for the program to read: what it does not read stays in the outbox, and the
+//! keys that are ours, signals and output go on.
 
 mod input;
 mod keys;
 mod modes;
+mod outbox;
 mod signals;
 pub(crate) mod tty;
 pub(crate) mod wait;
@@ -14,6 +18,7 @@ pub(crate) mod wait;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use bytes::Bytes;
 use client::{Attach, Event, FrameSender};
@@ -22,6 +27,7 @@ use wire::frame::Frame;
 use crate::failure::{Doing, Failure};
 use input::Input;
 use keys::{Key, Keys};
+use outbox::{Outbox, Piece};
 pub(crate) use signals::{Signals, Told};
 use tty::Raw;
 
@@ -56,6 +62,9 @@ pub(crate) struct Begin {
 const HELP: &str = "\r\n~.  disconnect\r\n~d  detach; the program runs on\r\n~~  send one ~\r\n\
 ~?  this help\r\nCtrl+D on an empty line detaches too\r\n";
 
+/// How long what was typed before `~d` may take to arrive.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Moves bytes until the session ends. The terminal is as before when this returns.
 pub(crate) async fn run(
     mut attach: Attach,
@@ -64,25 +73,49 @@ pub(crate) async fn run(
 ) -> Result<End, Failure> {
     let raw = (begin.tty && tty::is_interactive()).then(Raw::enter).transpose()?;
     let mut session = Session::new(attach.sender(), begin, raw)?;
-    if begin.tty {
-        session.resize().await;
-    }
+    session.resize();
     let mut input = Input::stdin();
-    loop {
+    let end = loop {
+        let reads = session.raw.is_some() || !session.outbox.is_full();
         let end = tokio::select! {
-            event = attach.next() => session.event(event).await,
-            typed = input.next() => session.typed(&typed).await,
-            told = signals.next() => session.told(told).await,
+            event = attach.next() => session.event(event),
+            () = pour(&session.to, &mut session.outbox) => None,
+            typed = input.next(), if reads => session.typed(&typed),
+            told = signals.next() => session.told(told),
         };
         if let Some(end) = end {
-            return Ok(end);
+            break end;
         }
+    };
+    if end == End::Detached {
+        session.farewell(&mut attach).await;
+    }
+    if let (Some(raw), End::Detached | End::Exit(_)) = (&session.raw, &end) {
+        raw.keep_typed();
+    }
+    Ok(end)
+}
+
+/// Sends what comes next; waits while there is nothing, or no room. It may be dropped.
+async fn pour(to: &FrameSender, outbox: &mut Outbox) {
+    let Some(next) = outbox.next() else { return std::future::pending().await };
+    let sent = match next.overtakes {
+        true => to.send_ahead(next.frame.clone()).await,
+        false => to.send(next.frame.clone()).await,
+    };
+    match sent {
+        Ok(()) => outbox.sent(&next),
+        // The next event says why.
+        Err(_) => outbox.close(),
     }
 }
 
 struct Session {
     to: FrameSender,
     begin: Begin,
+    outbox: Outbox,
+    /// Input was lost, and that was said.
+    lossy: bool,
     raw: Option<Raw>,
     keys: Keys,
     stdout: File,
@@ -94,11 +127,12 @@ impl Session {
         let own = |fd: std::io::Result<std::os::fd::OwnedFd>| fd.map(File::from);
         let stdout = own(std::io::stdout().as_fd().try_clone_to_owned()).doing("stdout")?;
         let stderr = own(std::io::stderr().as_fd().try_clone_to_owned()).doing("stderr")?;
-        Ok(Self { to, begin, raw, keys: Keys::default(), stdout, stderr })
+        let (outbox, keys) = (Outbox::new(begin.input), Keys::default());
+        Ok(Self { to, begin, outbox, lossy: false, raw, keys, stdout, stderr })
     }
 
     /// Takes what the server says; returns how it ends, if it does.
-    async fn event(&mut self, event: Result<Event, client::Error>) -> Option<End> {
+    fn event(&mut self, event: Result<Event, client::Error>) -> Option<End> {
         let frame = match event {
             Ok(Event::Frame(frame)) => frame,
             Ok(Event::Close(close)) => {
@@ -109,12 +143,16 @@ impl Session {
             Err(error) => return Some(End::Lost(Failure::from(error).to_string())),
         };
         match frame {
-            Frame::Output { offset, data } => self.show(&data, offset, false).await,
-            Frame::Stderr { offset, data } => self.show(&data, offset, true).await,
+            Frame::Output { offset, data } => self.show(&data, offset, false),
+            Frame::Stderr { offset, data } => self.show(&data, offset, true),
             Frame::Screen { offset, data } => {
-                self.write(&data, false).err().or(self.ack(offset).await)
+                self.ack(offset);
+                self.write(&data, false).err()
             }
-            Frame::Gap { offset, .. } => self.ack(offset).await,
+            Frame::Gap { offset, .. } => {
+                self.ack(offset);
+                None
+            }
             Frame::Exit { code } => Some(End::Exit(code)),
             Frame::Left { .. } => Some(End::Detached),
             Frame::Notice { text } => {
@@ -133,11 +171,11 @@ impl Session {
         }
     }
 
-    async fn show(&mut self, data: &Bytes, offset: u64, stderr: bool) -> Option<End> {
-        if let Err(end) = self.write(data, stderr) {
-            return Some(end);
-        }
-        self.ack(offset + data.len() as u64).await
+    fn show(&mut self, data: &Bytes, offset: u64, stderr: bool) -> Option<End> {
+        self.write(data, stderr).err().or_else(|| {
+            self.ack(offset + data.len() as u64);
+            None
+        })
     }
 
     fn write(&mut self, data: &[u8], stderr: bool) -> Result<(), End> {
@@ -148,12 +186,10 @@ impl Session {
         to.write_all(data).map_err(|_| End::Unread)
     }
 
-    async fn ack(&mut self, offset: u64) -> Option<End> {
+    fn ack(&mut self, offset: u64) {
         if self.begin.shared {
-            // Why a connection is gone is told by the next event.
-            let _ = self.to.send(Frame::Ack { offset }).await;
+            self.outbox.shown(offset);
         }
-        None
     }
 
     /// Says a line of our own in the middle of the program's output.
@@ -163,54 +199,71 @@ impl Session {
     }
 
     /// Takes what was typed; empty is the end of the input.
-    async fn typed(&mut self, typed: &[u8]) -> Option<End> {
+    fn typed(&mut self, typed: &[u8]) -> Option<End> {
         if typed.is_empty() {
-            let offset = self.begin.input;
-            let _ = self.to.send(Frame::Eof { offset }).await;
+            self.push(Piece::Eof);
             return None;
         }
         if self.raw.is_none() {
-            self.send(Bytes::copy_from_slice(typed)).await;
+            self.push(Piece::Bytes(Bytes::copy_from_slice(typed)));
             return None;
         }
+        let interrupts = self.outbox.is_interrupted_by(typed);
         for key in self.keys.feed(typed) {
             match key {
-                Key::Bytes(bytes) => self.send(bytes.into()).await,
-                Key::Leave if self.begin.shared => {
-                    let offset = self.begin.input;
-                    self.begin.input += 1;
-                    let _ = self.to.send(Frame::Leave { offset }).await;
-                }
-                Key::Leave => self.send(Bytes::from_static(&[4])).await,
+                Key::Bytes(keys) if interrupts => self.outbox.interrupt(&keys),
+                Key::Bytes(bytes) => self.push(Piece::Bytes(bytes.into())),
+                Key::Leave if self.begin.shared => self.push(Piece::Leave),
+                Key::Leave => self.push(Piece::Bytes(Bytes::from_static(&[4]))),
                 Key::Disconnect => return Some(End::Disconnected),
-                Key::Detach => {
-                    let _ = self.to.close().await;
-                    return Some(End::Detached);
-                }
+                Key::Detach => return Some(End::Detached),
                 Key::Help => drop(self.write(HELP.as_bytes(), true)),
             }
         }
         None
     }
 
-    async fn send(&mut self, data: Bytes) {
-        let offset = self.begin.input;
-        self.begin.input += data.len() as u64;
-        let _ = self.to.send(Frame::Input { offset, data }).await;
+    fn push(&mut self, piece: Piece) {
+        let lost = !self.outbox.push(piece);
+        if lost && !self.lossy {
+            self.say("the program reads nothing: what is typed now is lost; ~? shows what helps");
+        }
+        self.lossy = lost;
     }
 
-    async fn told(&mut self, told: Told) -> Option<End> {
+    fn told(&mut self, told: Told) -> Option<End> {
         match told {
             Told::Stop => return Some(End::Signalled),
-            Told::Resized if self.begin.tty => self.resize().await,
-            Told::Resized => {}
+            Told::Resized => self.resize(),
         }
         None
     }
 
-    async fn resize(&mut self) {
-        if let Some(size) = tty::size() {
-            let _ = self.to.send(Frame::Resize(size)).await;
+    fn resize(&mut self) {
+        if let (true, Some(size)) = (self.begin.tty, tty::size()) {
+            self.outbox.resize(size);
         }
+    }
+
+    /// Lets what was typed arrive, if the program reads it soon, and says goodbye.
+    async fn farewell(&mut self, attach: &mut Attach) {
+        let arrive = async {
+            let mut said = false;
+            loop {
+                if self.outbox.is_empty() && !said {
+                    said = self.to.close().await.is_ok();
+                }
+                tokio::select! {
+                    // What it answers is seen by whoever comes back.
+                    event = attach.next() => match event {
+                        Ok(Event::Frame(_)) => {}
+                        Ok(Event::Close(_)) | Err(_) => return,
+                    },
+                    () = pour(&self.to, &mut self.outbox) => {}
+                }
+            }
+        };
+        // A program that does not read keeps nobody here.
+        let _ = tokio::time::timeout(FAREWELL, arrive).await;
     }
 }

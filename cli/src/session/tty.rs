@@ -4,7 +4,10 @@ use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{
+    OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcgetwinsize, tcsetattr,
+};
 use wire::frame::Size;
 
 use super::modes::Modes;
@@ -21,6 +24,11 @@ pub(crate) fn size() -> Option<Size> {
     Size::new(size.ws_row, size.ws_col)
 }
 
+/// How long a terminal may be quiet in the middle of a paste.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// How often more of a paste is waited for.
+const ROUNDS: usize = 100;
+
 /// Raw mode. Dropping it, or a panic, restores the terminal.
 pub(crate) struct Raw(Arc<Mutex<Held>>);
 
@@ -30,6 +38,8 @@ struct Held {
     modes: Modes,
     /// Whether the cursor stands behind something, as far as the last byte tells.
     line_begun: bool,
+    /// Whether what was typed and not read is for whoever reads this terminal next.
+    keeps_typed: bool,
 }
 
 impl Raw {
@@ -42,7 +52,7 @@ impl Raw {
         tcsetattr(stdin.as_fd(), OptionalActions::Drain, &raw)
             .doing("cannot set the terminal's settings")?;
         let modes = Modes::default();
-        let held = Held { before: Some(before), modes, line_begun: false };
+        let held = Held { before: Some(before), modes, line_begun: false, keeps_typed: false };
         let held = Arc::new(Mutex::new(held));
         let in_panic = Arc::clone(&held);
         let usual = std::panic::take_hook();
@@ -51,6 +61,12 @@ impl Raw {
             usual(panic);
         }));
         Ok(Self(held))
+    }
+
+    /// Leaves what was typed and not read to whoever reads this terminal next: the session ended as
+    /// it was meant to. Otherwise that was meant for the program, and a shell might run it.
+    pub(crate) fn keep_typed(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keeps_typed = true;
     }
 
     /// Takes note of what the program writes to the terminal.
@@ -80,5 +96,21 @@ fn restore(held: &Mutex<Held>) {
     let mut stdout = std::io::stdout();
     // Nothing can be done about a terminal that is gone.
     let _ = stdout.write_all(&undo).and_then(|()| stdout.flush());
+    if !held.keeps_typed {
+        forget_typed();
+    }
     let _ = tcsetattr(std::io::stdin().as_fd(), OptionalActions::Now, &before);
+}
+
+/// Discards what was typed, and what else comes of a paste: terminals give it in pieces.
+fn forget_typed() {
+    let stdin = std::io::stdin();
+    for _ in 0..ROUNDS {
+        let flushed = tcflush(stdin.as_fd(), QueueSelector::IFlush);
+        let fd = stdin.as_fd();
+        let mut more = [PollFd::new(&fd, PollFlags::IN)];
+        if flushed.is_err() || !matches!(poll(&mut more, Some(&QUIET)), Ok(1..)) {
+            return;
+        }
+    }
 }

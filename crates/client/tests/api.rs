@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery};
+use axum::extract::{Path, RawQuery, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -14,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use weaver::{Phase, WeaverId};
 use wire::api::{CreateWeaver, Progress};
+use wire::frame::Frame;
 use wire::problem::{Code, Problem};
 
 const ID: &str = "W-018e2b3c-4d5e-7f8a-9b0c-1d2e3f4a5b6c";
@@ -69,6 +71,22 @@ const EVENTS: &str = ": hi\n\ndata: {\"event\":\"scheduled\"}\n\n\
 const LOGS: &str = "data: {\"offset\":0,\"data\":\"aGk=\"}\n\nevent: problem\ndata: \
     {\"title\":\"x\",\"status\":503,\"code\":\"unavailable\",\"detail\":\"gone\"}\n\n";
 
+/// Agrees to frames, breaks that at once, and neither reads nor hangs up.
+#[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+async fn deaf(mut request: Request) -> Response {
+    let (response, upgraded) = fastwebsockets::upgrade::upgrade(&mut request).unwrap();
+    tokio::spawn(async move {
+        let mut socket = upgraded.await.unwrap();
+        let text = fastwebsockets::Frame::text((&b"hello"[..]).into());
+        socket.write_frame(text).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let mut response = response.map(axum::body::Body::new);
+    let name = header::HeaderValue::from_static(wire::frame::SUBPROTOCOL);
+    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+    response
+}
+
 struct Rig {
     address: SocketAddr,
     _tasks: JoinSet<()>,
@@ -84,6 +102,7 @@ impl Rig {
             .route("/api/weavers/{id}/events", get(async || sse(EVENTS)))
             .route("/api/weavers/{id}/logs", get(async || sse(LOGS)))
             .route("/api/weavers/{id}/attach", get(async || "hello"))
+            .route("/deaf", get(deaf))
             .route("/api/weavers/{id}/extend", post(async || StatusCode::UNAUTHORIZED));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -173,4 +192,17 @@ async fn the_token_does_not_leave_tls() {
     let client = client("https://loom.example");
     let attach = client.attach("ws://loom.example/api", &AttachOptions::default()).await;
     assert!(matches!(attach.unwrap_err(), Error::Address { .. }));
+}
+
+#[tokio::test]
+async fn a_sender_ends_with_the_reader_even_where_the_socket_is_full() {
+    let rig = Rig::start().await;
+    let url = format!("ws://{}/deaf", rig.address);
+    let mut attach = rig.client().attach(&url, &AttachOptions::default()).await.unwrap();
+    let sender = attach.sender();
+    assert!(matches!(attach.next().await, Err(Error::Protocol(_))));
+    // Input waits for acknowledgements, other frames only for the socket.
+    let long = Frame::Notice { text: "x".repeat(64 * 1024) };
+    let sending = async { while sender.send(long.clone()).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), sending).await.unwrap();
 }

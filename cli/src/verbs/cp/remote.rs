@@ -1,7 +1,9 @@
 //! The weaver's side of a copy: small shell scripts, fed and drained over exec.
 
+use std::pin::pin;
+
 use bytes::Bytes;
-use client::{Attach, Client, Event, ExecOptions};
+use client::{Attach, Client, Event, ExecOptions, FrameSender};
 use tokio::sync::mpsc;
 use wire::frame::Frame;
 
@@ -110,35 +112,51 @@ async fn talk<F: Future<Output = bool>>(
     mut output: impl FnMut(Bytes) -> F,
     said: &mut Vec<u8>,
 ) -> Result<Option<i32>, Failure> {
-    let sender = attach.sender();
-    let (mut offset, mut open) = (0, true);
+    // Beside the events, not among them: input waits for acknowledgements, which are events.
+    let mut pouring = pin!(pour(attach.sender(), input));
+    let mut poured = false;
     loop {
-        tokio::select! {
-            event = attach.next() => match event? {
-                Event::Frame(Frame::Output { data, .. }) => {
-                    if !output(data).await {
-                        return Ok(None);
-                    }
-                }
-                Event::Frame(Frame::Stderr { data, .. }) => {
-                    let room = MAX_SAID.saturating_sub(said.len());
-                    said.extend_from_slice(&data[..data.len().min(room)]);
-                }
-                Event::Frame(Frame::Exit { code }) => return Ok(Some(code)),
-                Event::Frame(_) => {}
-                Event::Close(close) => return Err(Failure::new("the connection was closed").next(close.reason)),
-            },
-            piece = input.recv(), if open => {
-                let length = piece.as_ref().map_or(0, Bytes::len) as u64;
-                open = piece.is_some();
-                let frame = match piece {
-                    Some(data) => Frame::Input { offset, data },
-                    None => Frame::Eof { offset },
-                };
-                offset += length;
-                // Why it cannot be sent is told by the next event.
-                let _ = sender.send(frame).await;
+        let event = tokio::select! {
+            event = attach.next() => event?,
+            () = &mut pouring, if !poured => {
+                poured = true;
+                continue;
             }
+        };
+        match event {
+            Event::Frame(Frame::Output { data, .. }) => {
+                if !output(data).await {
+                    return Ok(None);
+                }
+            }
+            Event::Frame(Frame::Stderr { data, .. }) => {
+                let room = MAX_SAID.saturating_sub(said.len());
+                said.extend_from_slice(&data[..data.len().min(room)]);
+            }
+            Event::Frame(Frame::Exit { code }) => return Ok(Some(code)),
+            Event::Frame(_) => {}
+            Event::Close(close) => {
+                return Err(Failure::new("the connection was closed").next(close.reason));
+            }
+        }
+    }
+}
+
+/// Sends all input and its end, as fast as the program reads it.
+async fn pour(to: FrameSender, input: &mut mpsc::Receiver<Bytes>) {
+    let mut offset = 0;
+    loop {
+        let piece = input.recv().await;
+        let length = piece.as_ref().map_or(0, Bytes::len) as u64;
+        let last = piece.is_none();
+        let frame = match piece {
+            Some(data) => Frame::Input { offset, data },
+            None => Frame::Eof { offset },
+        };
+        offset += length;
+        // Why it cannot be sent is told by the next event.
+        if to.send(frame).await.is_err() || last {
+            return;
         }
     }
 }

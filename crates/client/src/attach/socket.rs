@@ -44,7 +44,8 @@ enum Out {
 
 impl FrameSender {
     /// Sends a frame; waits while the connection is full, and input waits while the program has
-    /// not read what came before. Events have to be read meanwhile.
+    /// not read what came before. Events have to be read meanwhile, or it may wait for ever: poll
+    /// it beside [`super::Attach::next`]. It may be dropped; then the frame was not sent.
     ///
     /// # Errors
     /// The connection is gone; [`super::Attach::next`] says why.
@@ -55,7 +56,15 @@ impl FrameSender {
             let mut acked = self.acked.clone();
             acked.wait_for(room).await.map_err(|_| Error::Broken(None))?;
         }
-        self.out.send(Out::Frame(frame)).await.map_err(|_| Error::Broken(None))
+        self.put(Out::Frame(frame)).await
+    }
+
+    /// Sends a frame that overtakes input which waits for the program: its own input goes too.
+    ///
+    /// # Errors
+    /// See [`Self::send`].
+    pub async fn send_ahead(&self, frame: Frame) -> Result<(), Error> {
+        self.put(Out::Frame(frame)).await
     }
 
     /// Closes the connection after what was sent before; the server's answer ends the events.
@@ -64,7 +73,17 @@ impl FrameSender {
     /// The connection is gone already.
     pub async fn close(&self) -> Result<(), Error> {
         let code = Bytes::copy_from_slice(&1000_u16.to_be_bytes());
-        self.out.send(Out::Control(OpCode::Close, code)).await.map_err(|_| Error::Broken(None))
+        self.put(Out::Control(OpCode::Close, code)).await
+    }
+
+    /// Nobody writes any more once the reader has ended, even where the socket takes nothing.
+    async fn put(&self, out: Out) -> Result<(), Error> {
+        let mut reader = self.acked.clone();
+        tokio::select! {
+            biased;
+            sent = self.out.send(out) => sent.map_err(|_| Error::Broken(None)),
+            _ = reader.wait_for(|_| false) => Err(Error::Broken(None)),
+        }
     }
 }
 
