@@ -1,6 +1,7 @@
 //! The relay's state and routes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
@@ -18,6 +19,8 @@ use crate::{attach, exec};
 
 /// Most streams at once, unless somebody says otherwise.
 pub const MAX_VIEWERS: usize = 4096;
+/// How long viewers are told that the relay ends.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What every request is served with. Nothing in it is missed after a restart.
 #[derive(Clone)]
@@ -45,8 +48,7 @@ impl Relay {
         guard: Guard,
         drain: CancellationToken,
     ) -> Self {
-        let tasks = TaskTracker::new();
-        let links = Links::new(serve, tasks.clone());
+        let (links, tasks) = (Links::new(serve), TaskTracker::new());
         Self { doors, links, guard, drain, tasks, viewers: Arc::new(Semaphore::new(MAX_VIEWERS)) }
     }
 
@@ -56,10 +58,11 @@ impl Relay {
         Self { viewers: Arc::new(Semaphore::new(most)), ..self }
     }
 
-    /// Waits until every viewer has been told, after the shutdown.
+    /// Waits until every viewer has been told, after the shutdown; one that does not read holds
+    /// nobody up for long.
     pub async fn drained(&self) {
         self.tasks.close();
-        self.tasks.wait().await;
+        let _ = tokio::time::timeout(FAREWELL, self.tasks.wait()).await;
     }
 
     /// Takes a place for a viewer.

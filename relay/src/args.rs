@@ -18,8 +18,6 @@ use crate::{MAX_VIEWERS, Relay, app};
 
 /// How often the namespace is looked at until it is there.
 const CHECK: Duration = Duration::from_secs(5);
-/// How long viewers have to take their leave.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Loom's relay: carries attached terminals between viewers and weavers.
 #[derive(Debug, clap::Parser)]
@@ -63,8 +61,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
     tracing::info!(address = %listener.local_addr()?, "relay listens");
     service::serve(listener, router, (&args.serve).into(), shutdown.token()).await;
-    // Viewers that do not read hold nobody up for longer.
-    let _ = tokio::time::timeout(FAREWELL, relay.drained()).await;
+    relay.drained().await;
     Ok(())
 }
 

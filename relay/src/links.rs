@@ -31,8 +31,15 @@ struct Inner {
 }
 
 impl Links {
-    pub(crate) fn new(serve: Box<Serve>, tasks: TaskTracker) -> Self {
-        Self(Arc::new(Inner { open: Mutex::default(), serve, tasks }))
+    pub(crate) fn new(serve: Box<Serve>) -> Self {
+        Self(Arc::new(Inner { open: Mutex::default(), serve, tasks: TaskTracker::new() }))
+    }
+
+    /// Returns what is counted while a link is open. Nobody waits for it when the process ends: a
+    /// link without viewers has nobody to tell.
+    #[cfg(test)]
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
     }
 
     /// Takes a seat on a weaver's link, and opens it if need be.

@@ -212,3 +212,18 @@ async fn a_viewer_that_does_not_read_holds_nobody_up() {
     assert!(other.until("done\n").await.ends_with("done\n"));
     drop(deaf);
 }
+
+#[tokio::test]
+async fn a_viewer_that_does_not_read_does_not_hold_up_the_end() {
+    let rig = Rig::start().await;
+    let (deaf, mut other) = (rig.v1().await, rig.v1().await);
+    other.text("flood 400\n").await;
+    let mut got = 0;
+    while got < 400 * 64 * 1024 {
+        got += other.receive().await.1.len();
+    }
+    rig.shutdown.cancel();
+    let drained = tokio::time::timeout(Duration::from_secs(30), rig.relay.drained()).await;
+    assert!(drained.is_ok(), "it waits for somebody that will never read");
+    drop(deaf);
+}

@@ -28,6 +28,7 @@ pub(super) struct Host {
     broken: Arc<watch::Sender<bool>>,
     links: Arc<watch::Sender<usize>>,
     mute: Arc<watch::Sender<bool>>,
+    idle: Arc<watch::Sender<Duration>>,
 }
 
 impl Default for Host {
@@ -39,6 +40,7 @@ impl Default for Host {
             broken: Arc::new(watch::Sender::new(false)),
             links: Arc::new(watch::Sender::new(0)),
             mute: Arc::new(watch::Sender::new(false)),
+            idle: Arc::new(watch::Sender::new(IDLE)),
         }
     }
 }
@@ -52,6 +54,11 @@ impl Host {
     /// Says nothing to anybody any more.
     pub(super) fn fall_silent(&self) {
         self.mute.send_replace(true);
+    }
+
+    /// Lets links outlive their last viewer for good.
+    pub(super) fn keep_links(&self) {
+        self.idle.send_replace(Duration::MAX);
     }
 
     /// Breaks the stream.
@@ -115,8 +122,9 @@ impl Host {
             tokio::join!(writer, host);
             std::future::pending::<()>().await;
         };
+        let idle = *self.idle.borrow();
         let over = tokio::select! {
-            over = pump.run(&mut joins, told, IDLE) => over,
+            over = pump.run(&mut joins, told, idle) => over,
             () = sides => unreachable!(),
         };
         match over {

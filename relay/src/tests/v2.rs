@@ -152,16 +152,18 @@ async fn a_link_ends_after_its_last_viewer_and_another_one_opens() {
         frame(&mut viewer).await;
         assert_eq!(rig.host.links(), links);
         drop(viewer);
-        rig.relay.tasks.close();
-        tokio::time::timeout(std::time::Duration::from_secs(60), rig.relay.tasks.wait())
-            .await
-            .expect("viewer and link end");
+        for tasks in [&rig.relay.tasks, rig.relay.links.tasks()] {
+            tasks.close();
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(60), tasks.wait());
+            ended.await.expect("viewer and link end");
+        }
     }
 }
 
 #[tokio::test]
-async fn a_shutdown_tells_every_viewer() {
+async fn a_shutdown_tells_every_viewer_and_waits_for_nothing_else() {
     let rig = Rig::start().await;
+    rig.host.keep_links();
     let mut viewer = attach(&rig).await;
     frame(&mut viewer).await;
     rig.shutdown.cancel();
