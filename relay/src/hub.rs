@@ -251,14 +251,15 @@ impl Watch {
     }
 }
 
-/// Returns how a weaver has ended, if it has.
+/// Returns how a weaver has ended, if it has. What a deletion does to the program is no exit: one
+/// that came before it was told by the host.
 fn end_of(found: &Found) -> Option<End> {
     let weaver = &found.weaver;
     match (weaver.phase, weaver.exit_code) {
+        _ if found.pod.deleting => Some(deleted(found)),
         (Phase::Succeeded | Phase::Failed, Some(code)) => Some(End::Exited(code)),
         (Phase::Succeeded, None) => Some(End::Exited(0)),
         (Phase::Failed, None) => Some(End::Failed(weaver.why.clone().unwrap_or_else(unknown))),
-        _ if found.pod.deleting => Some(deleted(found)),
         (Phase::Pending | Phase::Running | Phase::Unknown, _) => None,
     }
 }
@@ -269,4 +270,27 @@ fn deleted(found: &Found) -> End {
 
 fn unknown() -> Why {
     Why { reason: "Failed".to_owned(), message: "the cluster does not say why".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::PodFacts;
+    use weaver::Weaver;
+
+    fn found(phase: Phase, exit_code: Option<i32>, deleting: bool) -> Found {
+        let weaver = Weaver { phase, exit_code, ..Weaver::sample() };
+        Found { weaver, pod: PodFacts { deleting, ..PodFacts::default() } }
+    }
+
+    #[test]
+    fn a_program_that_a_deletion_has_ended_is_no_exit() {
+        let expired = Some(End::Expired);
+        for phase in [Phase::Running, Phase::Failed] {
+            assert_eq!(end_of(&found(phase, Some(143), true)), expired, "{phase}");
+        }
+        assert_eq!(end_of(&found(Phase::Failed, Some(7), false)), Some(End::Exited(7)));
+        assert_eq!(end_of(&found(Phase::Succeeded, Some(0), false)), Some(End::Exited(0)));
+        assert_eq!(end_of(&found(Phase::Running, None, false)), None);
+    }
 }

@@ -27,6 +27,8 @@ use crate::signals::{self, Event, Signals};
 const FIRST_VIEWER: Duration = Duration::from_secs(2);
 /// How long viewers may take between two acknowledgements of what is left.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long all of them may take when the weaver is to end.
+const HURRY: Duration = Duration::from_millis(150);
 /// The code of a weaver that was told to end: 128 and SIGTERM's number.
 const TERMINATED: u8 = 128 + Signal::TERM.as_raw() as u8;
 
@@ -249,10 +251,13 @@ impl Weaver {
 
     /// Tells the viewers, and waits until they have everything, or do not go on.
     async fn end(&mut self, code: u8) -> u8 {
+        if self.driver.stop_at.is_some() {
+            self.stop().await;
+            return code;
+        }
         self.driver.host.end(End::Exit(code.into()));
         let host = Rc::clone(&self.driver.host);
         let generation = host.current();
-        let hurry = self.driver.stop_at.map(|_| host.now() + Duration::from_millis(150));
         let (mut before, mut give_up) = ((0, 0), host.now() + FIRST_VIEWER);
         loop {
             let state = {
@@ -262,8 +267,7 @@ impl Weaver {
             if state != before {
                 (before, give_up) = (state, host.now() + PATIENCE);
             }
-            let give_up = hurry.unwrap_or(give_up);
-            let all_gone = state.1 == 0 && (generation.seen.get() || hurry.is_some());
+            let all_gone = state.1 == 0 && generation.seen.get();
             if all_gone || host.now() >= give_up {
                 return code;
             }
@@ -275,6 +279,27 @@ impl Weaver {
                     Event::Child => drop(signals::reap(None)),
                     Event::Forward(_) => {}
                 },
+            }
+        }
+    }
+
+    /// Lets the viewers have what was written last, and no exit code: whoever told this weaver to
+    /// end did not mean the program, and the relay knows whether it was deleted or has expired.
+    async fn stop(&mut self) {
+        let host = Rc::clone(&self.driver.host);
+        let generation = host.current();
+        let give_up = host.now() + HURRY;
+        loop {
+            let all_seen = {
+                let session = generation.session.borrow();
+                session.progress() == session.written() * session.viewers() as u64
+            };
+            if all_seen || host.now() >= give_up {
+                return;
+            }
+            tokio::select! {
+                () = host.work.notified() => {}
+                () = sleep_until(Some(host.moment(give_up))) => {}
             }
         }
     }

@@ -259,6 +259,12 @@ impl Viewer {
         self.last.clone().unwrap()
     }
 
+    /// Reads to the stream's end and returns the last frame, if there was one.
+    pub(crate) fn wait_for_close(&mut self) -> Option<Frame> {
+        while self.step() {}
+        self.last.clone()
+    }
+
     pub(crate) fn wait_until(&mut self, done: impl Fn(&Self) -> bool) {
         while !done(self) {
             assert!(self.step(), "the host closed");
