@@ -1,13 +1,16 @@
 //! The command line: verbs, flags and the help that teaches them.
 
+use std::ffi::OsString;
+
 use clap::{Args, Parser, Subcommand};
 
+use crate::failure::Failure;
 use crate::verbs::{attach, completions, cp, delete, dev, doctor, exec, extend, logs, new, ps};
 
 /// Remote, throw-away development environments
 #[derive(Debug, Parser)]
 #[command(name = "loom", version, max_term_width = 100, arg_required_else_help = true,
-    disable_help_subcommand = true, after_help = EXAMPLES)]
+    after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -18,11 +21,11 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   loom new --local                      a weaver on this machine, and your terminal in it
-  loom new --image debian:12 --ttl 8    another image, for eight hours
   loom new -- make test                 runs a program and returns its exit code
   loom ps                               what there is
   loom attach -                         back into the last one
   loom rm -                             delete it
+  loom new --image debian:12 --ttl 8    on a cluster: another image, for eight hours
 
 An ID is a whole id (W-…), a name, a unique beginning or end of an id, or - for the last one used.
 
@@ -34,12 +37,12 @@ Environment: LOOM_SERVER_URL, LOOM_TOKEN or LOOM_TOKEN_FILE, LOOM_CONFIG_DIR, LO
 
 /// Which server is meant; before or after the verb.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Server")]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Server to talk to [env: LOOM_SERVER_URL; else the current context]
     #[arg(long, global = true, value_name = "URL", conflicts_with = "local")]
     pub(crate) server_url: Option<String>,
-    /// Use this machine: a local cluster is started in the background when none runs
+    /// Use this machine's own cluster; it is started when it does not run
     #[arg(long, global = true)]
     pub(crate) local: bool,
 }
@@ -103,6 +106,52 @@ impl Verb {
     pub(crate) fn is_attached(&self) -> bool {
         matches!(self, Self::New(_) | Self::Attach(_))
     }
+}
+
+/// Says what is wrong with a command line, and what to type instead.
+pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Failure {
+    let usage = error.render().to_string();
+    let usage = usage.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or("loom");
+    let words = usage.split(' ').take_while(|word| word.starts_with(char::is_alphabetic));
+    let verb = words.collect::<Vec<_>>().join(" ");
+    let failure = Failure::usage(one_line(error));
+    match behind_dashes(error, usage, line) {
+        Some(better) => failure.next(format!("a program goes behind --: {better}")),
+        None => failure.next(format!("see `{verb} --help`")),
+    }
+}
+
+/// Puts `--` before the word that clap took for an argument and is the beginning of a program.
+fn behind_dashes(error: &clap::Error, usage: &str, line: &[OsString]) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let takes_program = usage.contains("-- <CMD>");
+    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) if takes_program => {
+            let at = line.iter().skip(1).position(|given| given == word.as_str())? + 1;
+            let is_flag = word.starts_with('-');
+            let words = line.iter().map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>();
+            let (before, after) = words.split_at(at);
+            (!is_flag).then(|| {
+                format!("loom {} -- {}", before.get(1..).unwrap_or(&[]).join(" "), after.join(" "))
+            })
+        }
+        (ErrorKind::MissingRequiredArgument, _) if takes_program => {
+            let missing = one_line(error);
+            let only_program = missing.contains("<CMD>") && !missing.contains("<ID>");
+            let words = line.iter().skip(1).map(|word| quoted(&word.to_string_lossy()));
+            only_program.then(|| format!("loom {} -- ls", words.collect::<Vec<_>>().join(" ")))
+        }
+        _ => None,
+    }
+}
+
+/// Writes a word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Puts clap's words for a wrong command line on one line.
@@ -172,14 +221,44 @@ mod tests {
     }
 
     #[test]
+    fn what_to_type_instead_is_said() {
+        for (line, says) in [
+            ("loom new make test", "a program goes behind --: loom new -- make test"),
+            ("loom new --rm a;b -x", "a program goes behind --: loom new --rm -- 'a;b' -x"),
+            ("loom --local exec tour ls -l", "behind --: loom --local exec tour -- ls -l"),
+            ("loom weaver exec - ls", "behind --: loom weaver exec - -- ls"),
+            ("loom exec tour", "behind --: loom exec tour -- ls"),
+            ("loom exec", "see `loom exec --help`"),
+            ("loom new --nmae x", "see `loom new --help`"),
+            ("loom ps all", "see `loom ps --help`"),
+            ("loom weaver frob", "see `loom weaver --help`"),
+            ("loom frob", "see `loom --help`"),
+        ] {
+            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            let text = explain(&parse(line).unwrap_err(), &words).to_string();
+            assert!(text.ends_with(says), "{line}: {text}");
+        }
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+
+    #[test]
+    fn help_is_a_verb_too() {
+        for line in ["loom help", "loom help new", "loom weaver help ps", "loom help dev stop"] {
+            let kind = parse(line).unwrap_err().kind();
+            assert_eq!(kind, clap::error::ErrorKind::DisplayHelp, "{line}");
+        }
+    }
+
+    #[test]
     fn abuse_usage_is_one_line_and_names_the_field() {
         for (line, says) in [
             ("loom new --image --flag", "--image"),
             ("loom new --image http://a/b", "image"),
             ("loom new --image a@sha256:bad", "digest"),
-            ("loom new --ttl 0", "1 to 48"),
-            ("loom new --ttl 49", "1 to 48"),
-            ("loom new --ttl 4.5", "1 to 48"),
+            ("loom new --ttl 0", "'--ttl <HOURS>': must be 1 to 48"),
+            ("loom new --ttl 49", "'--ttl <HOURS>': must be 1 to 48"),
+            ("loom new --ttl 4.5", "'--ttl <HOURS>': must be 1 to 48"),
+            ("loom extend - 49", "'<TTL>': must be 1 to 48"),
             ("loom new --repo ssh://host/x", "https://"),
             ("loom new --repo https://u:p@host/x", "credentials"),
             ("loom new --branch -x", "branch"),

@@ -30,6 +30,23 @@ impl Failure {
         Self { usage: true, ..Self::new(what) }
     }
 
+    /// Makes the failure of a request; a field that the server refuses is called by its flag.
+    pub(crate) fn of_field(
+        error: client::Error,
+        flag: impl Fn(&str) -> Option<&'static str>,
+    ) -> Self {
+        let client::Error::Problem(problem) = &error else { return error.into() };
+        let invalid = problem.code == wire::problem::Code::Invalid;
+        let why = problem.field.as_deref().filter(|_| invalid).and_then(|field| {
+            let why = problem.detail.strip_prefix(field)?;
+            Some(format!("{}{why}", flag(field)?))
+        });
+        match why {
+            Some(why) => Self::usage(why),
+            None => error.into(),
+        }
+    }
+
     /// Adds what to do next.
     #[must_use]
     pub fn next(self, next: impl Into<String>) -> Self {
@@ -113,6 +130,20 @@ mod tests {
         let text = "no weaver \\x1b[2J\\nW-1; `loom ps` shows what is there";
         assert_eq!(failure.to_string(), text);
         assert_eq!((failure.code(FAILED), failure.code(FAILED_ATTACHED)), (1, 255));
+    }
+
+    #[test]
+    fn a_refused_field_is_called_by_its_flag() {
+        let refused = |field: &str, detail: &str| {
+            let error = client::Error::Problem(Box::new(Problem::field(field, detail)));
+            Failure::of_field(error, |field| (field == "lifetime_hours").then_some("--ttl"))
+        };
+        let known = refused("lifetime_hours", "lifetime_hours must be at most 8 here");
+        assert_eq!(known.to_string(), "--ttl must be at most 8 here");
+        assert_eq!(known.code(FAILED_ATTACHED), USAGE);
+        let unknown = refused("args", "args needs a command");
+        assert_eq!(unknown.to_string(), "args needs a command");
+        assert_eq!(unknown.code(FAILED_ATTACHED), FAILED_ATTACHED);
     }
 
     #[test]

@@ -36,9 +36,10 @@ use failure::{FAILED, FAILED_ATTACHED, USAGE};
 /// Runs one command line, the program's name first, and returns its exit code.
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return misunderstood(&error),
+        Err(error) => return misunderstood(&error, &args),
     };
     let verb = cli.verb.plain();
     let failed = if verb.is_attached() { FAILED_ATTACHED } else { FAILED };
@@ -52,7 +53,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Shows help where it was asked for, else says in one line what is wrong.
-fn misunderstood(error: &clap::Error) -> ExitCode {
+fn misunderstood(error: &clap::Error, args: &[OsString]) -> ExitCode {
     use clap::error::ErrorKind;
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -64,8 +65,7 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
             ExitCode::from(USAGE)
         }
         _ => {
-            let failure = Failure::usage(args::one_line(error)).next("see `loom --help`");
-            eprintln!("loom: {failure}");
+            eprintln!("loom: {}", args::explain(error, args));
             ExitCode::from(USAGE)
         }
     }

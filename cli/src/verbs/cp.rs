@@ -57,7 +57,13 @@ impl std::str::FromStr for Place {
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<u8, Failure> {
-    let both = || Failure::usage("one of the two must be in a weaver, written ID:PATH");
+    let both = || {
+        let failure = Failure::usage("one of the two must be in a weaver, written ID:PATH");
+        match without_colon(&args.from, &args.to) {
+            Some(meant) => failure.next(format!("did you mean: {meant}")),
+            None => failure,
+        }
+    };
     let (id, outward) = match (&args.from, &args.to) {
         (Place::Here(_), Place::There { id, .. }) => (id, false),
         (Place::There { id, .. }, Place::Here(_)) => (id, true),
@@ -68,14 +74,21 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<u8, Failure> {
     let api = server::connect(global).await?;
     let view = api.client.get(&ids::resolve(&api, id).await?).await?;
     let remote = Remote { client: &api.client, attach_url: &view.attach_url };
-    match (args.from, args.to) {
+    match (&args.from, &args.to) {
         (Place::Here(from), Place::There { path, .. }) if !outward => {
-            put(&remote, &from, &path).await
+            put(&remote, from, path).await
         }
-        (Place::There { path, .. }, Place::Here(to)) => get(&remote, &path, &to).await,
+        (Place::There { path, .. }, Place::Here(to)) => get(&remote, path, to).await,
         _ => Err(both()),
     }?;
     Ok(0)
+}
+
+/// Returns what was meant when the target is a weaver without its colon.
+fn without_colon(from: &Place, to: &Place) -> Option<String> {
+    let (Place::Here(from), Place::Here(to)) = (from, to) else { return None };
+    let is_name = to.components().count() == 1 && !to.to_string_lossy().contains(['/', '.']);
+    (is_name && !to.exists()).then(|| format!("loom cp {} {}:", from.display(), to.display()))
 }
 
 /// Copies into a weaver.

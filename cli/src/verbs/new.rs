@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use weaver::{Branch, Env, Image, OrgId, RepoUrl, Tags, Terminal, Ttl, WeaverId, WeaverName};
+use weaver::{
+    Branch, Env, FieldError, Image, OrgId, RepoUrl, Tags, Terminal, Ttl, WeaverId, WeaverName,
+};
 use wire::api::{CreateWeaver, Resources, WeaverView};
 
 use super::attach;
@@ -20,11 +22,12 @@ use crate::session::{self, Begin, End, Signals, tty};
 #[command(after_help = "\
 Examples:
   loom new --local                                     on this machine
-  loom new --image debian:12 --ttl 8                   another image, for 8 hours
+  loom new --ttl 8 --cpu 4 --memory 8Gi                for 8 hours, with more than usual
   loom new --repo https://github.com/user/project      starts in a clone of it
   loom new -e DEBUG=1 --name web                       with a variable and a name of its own
   loom new --rm -- make test                           runs a program, returns its code, is gone
   id=$(loom new --no-attach)                           only makes it and prints its id
+  loom new --image debian:12                           another image, on a cluster
 
 Without a terminal: with CMD its output is passed on as it is, without CMD the id is printed.
 Ctrl+D on an empty line or exit detaches; the weaver lives on until its time is over.
@@ -48,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "KEY=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
     /// Lifetime in hours, 1 to 48; 8, 8h and 2d are understood [default: 4]
-    #[arg(long, value_name = "HOURS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "HOURS", allow_hyphen_values = true, value_parser = lifetime)]
     ttl: Option<Ttl>,
     /// A name of its own, unique among your weavers
     #[arg(long)]
@@ -57,10 +60,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEY=VALUE", value_parser = tag)]
     tag: Vec<(String, String)>,
     /// CPUs it may use, such as 500m, 2 or 0.5; without it the server's default
-    #[arg(long, value_parser = cluster::millicores)]
+    #[arg(long, value_name = "CPUS", value_parser = cluster::millicores)]
     cpu: Option<u64>,
     /// Memory it may use, such as 512Mi or 2Gi; without it the server's default
-    #[arg(long, value_parser = cluster::mebibytes)]
+    #[arg(long, value_name = "SIZE", value_parser = cluster::mebibytes)]
     memory: Option<u64>,
     /// Wait until it is ready, print its id, and leave it alone
     #[arg(long)]
@@ -84,6 +87,11 @@ fn variable(text: &str) -> Result<(String, String), String> {
     let pair = (key.to_owned(), value.to_owned());
     let one = BTreeMap::from([pair.clone()]);
     Env::try_from(one).map(|_| pair).map_err(|error| error.to_string())
+}
+
+/// Reads a lifetime; what is wrong follows the flag's name.
+pub(super) fn lifetime(text: &str) -> Result<Ttl, String> {
+    text.parse().map_err(|error: FieldError| error.why)
 }
 
 /// Reads a tag, `KEY=VALUE`.
@@ -134,7 +142,7 @@ async fn create(
     let made = api.client.create(&request, Some(&key));
     tokio::pin!(made);
     tokio::select! {
-        view = &mut made => Ok(Some(view?)),
+        view = &mut made => view.map(Some).map_err(|error| Failure::of_field(error, flag)),
         () = signals.stop() => {
             // Whether the pod is there is known only when the answer has come.
             let id = made.await?.id.parse()?;
@@ -166,13 +174,32 @@ fn request(args: &Args, env: Env) -> CreateWeaver {
     }
 }
 
+/// Returns which flag makes a field of the request.
+fn flag(field: &str) -> Option<&'static str> {
+    Some(match field {
+        "image" => "--image",
+        "org_id" => "--org",
+        "env" => "--env",
+        "repo" => "--repo",
+        "branch" => "--branch",
+        "lifetime_hours" => "--ttl",
+        "name" => "--name",
+        "tags" => "--tag",
+        "resources.cpu_millicores" => "--cpu",
+        "resources.memory_mb" => "--memory",
+        _ => return None,
+    })
+}
+
 /// What this terminal calls itself; odd values stay here.
 fn terminal() -> Terminal {
     let plain = |value: &String| {
         (1..=64).contains(&value.len()) && value.chars().all(|c| c.is_ascii_graphic())
     };
     let set = |name| std::env::var(name).ok().filter(plain);
-    Terminal { term: set("TERM"), colorterm: set("COLORTERM"), lang: set("LANG") }
+    // Without any, programs would take what is typed for ASCII.
+    let lang = set("LANG").unwrap_or_else(|| "C.UTF-8".to_owned());
+    Terminal { term: set("TERM"), colorterm: set("COLORTERM"), lang: Some(lang) }
 }
 
 async fn attach(

@@ -224,6 +224,13 @@ fn extend() {
     assert!(said.contains("24h after it was made"), "{said}");
     assert_eq!(world.weaver(&id).unwrap()["lifetime_hours"], 24);
     assert_eq!(code(&world.run("extend - 49")), 2);
+    let shorter = world.run("extend - 3");
+    assert_eq!(code(&shorter), 1, "{}", show(&shorter));
+    let said = text(&shorter.stderr);
+    assert!(said.contains("lives 24h since it was made; 3h would end it sooner; "), "{said}");
+    assert_eq!(world.weaver(&id).unwrap()["lifetime_hours"], 24);
+    world.ok("extend - 3 --shorten");
+    assert_eq!(world.weaver(&id).unwrap()["lifetime_hours"], 3);
 }
 
 fn watch() {
@@ -264,6 +271,13 @@ fn environment() {
     assert!(text(&output.stderr).contains("API_TOKEN can be read"), "{}", show(&output));
     let twice = world.run("new --local --name n -- true");
     assert_eq!(code(&twice), 255, "{}", show(&twice));
+    let lang = |value: Option<&str>| {
+        let mut command = world.command("new --rm -- sh -c", &["echo $LANG"]);
+        command.env_remove("LANG").envs(value.map(|value| ("LANG", value)));
+        text(&command.output().unwrap().stdout)
+    };
+    assert_eq!(lang(None), "C.UTF-8\n");
+    assert_eq!(lang(Some("de_DE.UTF-8")), "de_DE.UTF-8\n");
 }
 
 fn exit_codes() {
@@ -306,6 +320,8 @@ fn fields_are_refused() {
         ("--env", "LOOM_X=1", "env"),
         ("--tag", "loom.dev/owner=x", "tag"),
         ("--name", "\u{1b}[2J", "name"),
+        ("--cpu", "999", "--cpu must be 10 to 64000 thousandths of a CPU"),
+        ("--memory", "1Mi", "--memory must be 16 to"),
     ] {
         let output = world.run_with("new --no-attach", &[flag, value]);
         let said = text(&output.stderr);

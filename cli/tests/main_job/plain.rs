@@ -9,6 +9,7 @@ use crate::support::{Case, World, code, has_controls, show, text};
 
 pub(crate) const CASES: &[Case] = &[
     ("plain::help_teaches", help_teaches),
+    ("plain::a_slip_is_told_what_to_type", hints),
     ("plain::doctor_names_every_probe", doctor),
     ("plain::completions", completions),
     ("plain::abuse_terminal_escapes_from_a_server", escapes),
@@ -103,8 +104,24 @@ fn help_teaches() {
     for word in ["LOOM_SERVER_URL", "LOOM_STATE_DIR", "Exit codes", "loom new --local"] {
         assert!(whole.contains(word), "{word}");
     }
+    assert_eq!(world.ok("help"), whole);
+    assert_eq!(world.ok("help new"), world.ok("new --help"));
     let usage = world.run("weaver");
     assert_eq!(code(&usage), 2, "{}", show(&usage));
+}
+
+fn hints() {
+    let world = World::new();
+    for (line, says) in [
+        ("new make test", "a program goes behind --: loom new -- make test"),
+        ("cp README.md tour", "did you mean: loom cp README.md tour:"),
+        ("cp /etc/passwd /tmp", "one of the two must be in a weaver, written ID:PATH"),
+    ] {
+        let output = world.run(line);
+        let said = text(&output.stderr);
+        assert_eq!((code(&output), said.lines().count()), (2, 1), "{line}: {said}");
+        assert!(said.contains(says), "{line}: {said}");
+    }
 }
 
 fn doctor() {

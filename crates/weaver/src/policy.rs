@@ -1,5 +1,7 @@
 //! Who may have what: the only way from a spec to a pod.
 
+use std::ops::RangeInclusive;
+
 use crate::fields::FieldError;
 use crate::{Ttl, WeaverId, WeaverSpec};
 
@@ -57,14 +59,9 @@ impl Policy {
     pub fn admit(&self, id: WeaverId, spec: WeaverSpec) -> Result<Admitted, Refusal> {
         spec.check()?;
         self.ttl(spec.ttl)?;
-        let within = |value: Option<u64>, least: u64, most: u64, unit: &str| match value {
-            Some(value) if !(least..=most).contains(&value) => {
-                Err(FieldError::new("resources", format!("must be {least} to {most} {unit}")))
-            }
-            _ => Ok(()),
-        };
-        within(spec.resources.cpu_millicores, 10, self.max_cpu_millicores, "cpu_millicores")?;
-        within(spec.resources.memory_mb, 16, self.max_memory_mb, "memory_mb")?;
+        let (cpu, memory) = (spec.resources.cpu_millicores, spec.resources.memory_mb);
+        within(CPU, cpu, 10..=self.max_cpu_millicores, "thousandths of a CPU")?;
+        within(MEMORY, memory, 16..=self.max_memory_mb, "MiB")?;
         Ok(Admitted { id, spec })
     }
 
@@ -78,6 +75,25 @@ impl Policy {
         }
         let most = self.max_ttl.hours();
         Err(FieldError::new("lifetime_hours", format!("must be at most {most} here")))
+    }
+}
+
+/// The fields as they are called in the JSON of the API.
+const CPU: &str = "resources.cpu_millicores";
+const MEMORY: &str = "resources.memory_mb";
+
+fn within(
+    field: &'static str,
+    value: Option<u64>,
+    range: RangeInclusive<u64>,
+    unit: &str,
+) -> Result<(), FieldError> {
+    let (least, most) = (range.start(), range.end());
+    match value {
+        Some(value) if !range.contains(&value) => {
+            Err(FieldError::new(field, format!("must be {least} to {most} {unit}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -103,7 +119,7 @@ mod tests {
         spec.ttl = Ttl::default();
         spec.resources.memory_mb = Some(0);
         let refused = policy.admit(Weaver::sample().id, spec.clone()).unwrap_err();
-        assert_eq!(refused.to_string(), "resources must be 16 to 262144 memory_mb");
+        assert_eq!(refused.to_string(), "resources.memory_mb must be 16 to 262144 MiB");
         spec.resources.memory_mb = None;
         spec.repo = None;
         spec.branch = Some("main".parse().unwrap());
