@@ -83,7 +83,8 @@ pub struct LocalCluster {
 }
 
 const KUBECONFIG: &str = "kubeconfig";
-const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// Streams end by themselves at once; who sends half a request or does not read is left behind.
+const STOP_DEADLINE: Duration = Duration::from_secs(1);
 
 impl LocalCluster {
     /// Opens the state folder, takes its pods over and serves until [`LocalCluster::stop`].

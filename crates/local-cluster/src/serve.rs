@@ -60,10 +60,9 @@ pub(crate) async fn accept(listener: TcpListener, tls: Arc<rustls::ServerConfig>
 
 async fn connection(stream: TcpStream, tls: TlsAcceptor, api: Api, _permit: OwnedSemaphorePermit) {
     stream.set_nodelay(true).ok();
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await else {
-        return;
-    };
     let shutdown = api.shutdown.clone();
+    let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(stream));
+    let Some(Ok(Ok(stream))) = shutdown.run_until_cancelled(handshake).await else { return };
     let service = service_fn(move |request| {
         let api = api.clone();
         async move { Ok::<_, Infallible>(api::handle(api, request).await) }

@@ -91,20 +91,56 @@ async fn it_serves() {
 }
 
 #[tokio::test]
-async fn abuse_half_open_connections_are_dropped_and_others_served() {
-    let most = service::raise_open_files().unwrap_or(1024).min(20_500);
-    // Both ends of a connection are files of this process.
-    let many = usize::try_from(most).unwrap().saturating_sub(500) / 2;
-    let server = start(router(), quick()).await;
-    let mut silent = Vec::with_capacity(many);
+async fn abuse_10_000_half_open_connections_are_dropped_and_others_served() {
+    let options = ServeOptions {
+        first_byte: Duration::from_secs(3),
+        head: Duration::from_secs(3),
+        ..ServeOptions::default()
+    };
+    let many = half_open(&options);
+    let server = start(router(), options).await;
+    let mut streams = Vec::with_capacity(many);
     for nth in 0..many {
-        silent.push(connect(&server).await);
-        if nth % 1000 == 0 {
+        let mut stream = connect(&server).await;
+        if nth % 2 == 1 {
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: l").await.unwrap();
+        }
+        streams.push(stream);
+        if nth % 1000 == 999 {
             assert!(ask(&server, "/").await.ends_with("hello"), "others are served at {nth}");
         }
     }
+    for stream in &mut streams {
+        assert_eq!(until_closed(stream).await, b"");
+    }
     assert!(ask(&server, "/").await.ends_with("hello"));
-    for stream in &mut silent {
+}
+
+/// Returns how many half-open connections this process can hold both ends of: 10,000 where it may
+/// have 20,000 files, which is usual.
+fn half_open(options: &ServeOptions) -> usize {
+    let files = usize::try_from(service::raise_open_files().unwrap_or(1024)).unwrap();
+    // Beyond its places the server keeps none.
+    let both_ends = (files / 2).max(files.saturating_sub(options.max_connections));
+    let many = both_ends.saturating_sub(500).min(10_000);
+    if many < 10_000 {
+        eprintln!("only {many}: this process may have {files} files");
+    }
+    many
+}
+
+#[tokio::test]
+async fn half_a_request_does_not_hold_up_the_end() {
+    let forever = Duration::from_secs(3600);
+    let options = ServeOptions { first_byte: forever, head: forever, drain: forever, ..quick() };
+    let server = start(router(), options).await;
+    let (mut silent, mut half) = (connect(&server).await, connect(&server).await);
+    half.write_all(b"GET / HTTP/1.1\r\nhost: l").await.unwrap();
+    assert!(ask(&server, "/").await.ends_with("hello"), "they were accepted before");
+    server.shutdown.cancel();
+    let ended = tokio::time::timeout(PATIENCE, server.task.join()).await;
+    assert_eq!(ended.expect("nothing is waited for").unwrap(), 0);
+    for stream in [&mut silent, &mut half] {
         assert_eq!(until_closed(stream).await, b"");
     }
 }

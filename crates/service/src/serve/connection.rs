@@ -69,10 +69,12 @@ impl Connection {
         let Some(tls) = self.tls.clone() else {
             return self.http(stream, peer, place).await;
         };
-        match tokio::time::timeout(self.head, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.http(stream, peer, place).await,
-            Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
-            Err(_) => dropped("tls", peer),
+        let handshake = tokio::time::timeout(self.head, tls.accept(stream));
+        match self.shutdown.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => self.http(stream, peer, place).await,
+            Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+            Some(Err(_)) => dropped("tls", peer),
+            None => {}
         }
     }
 
@@ -90,15 +92,20 @@ impl Connection {
     {
         let stream = TokioIo::new(Held::new(stream, Arc::clone(&place)));
         let Self { router, http, body, shutdown, .. } = self;
+        let served = Arc::clone(&place);
         let answer = service_fn(move |request| {
-            place.settle();
+            served.settle();
             answer(&router, request, peer, body)
         });
         let connection = http.serve_connection(stream, answer).with_upgrades();
         tokio::pin!(connection);
         let result = tokio::select! {
+            biased;
             result = connection.as_mut() => result,
-            () = shutdown.cancelled() => {
+            // Who has asked for nothing yet is owed nothing.
+            () = shutdown.cancelled() => if place.is_half_open() {
+                return;
+            } else {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

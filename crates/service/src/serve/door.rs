@@ -56,6 +56,11 @@ impl Place {
         self.half_open.all().remove(&self.number);
     }
 
+    /// Tells whether no whole request has come yet.
+    pub(crate) fn is_half_open(&self) -> bool {
+        self.half_open.all().contains_key(&self.number)
+    }
+
     /// Returns what is cancelled when the place is taken away.
     pub(crate) fn evicted(&self) -> &CancellationToken {
         &self.evicted
