@@ -20,8 +20,21 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 const POST: PostParams = PostParams { dry_run: false, field_manager: None };
 
-/// Name to value, of everything that was acknowledged.
-type Acknowledged = Arc<Mutex<BTreeMap<String, String>>>;
+/// What the daemon has promised.
+#[derive(Debug, Default)]
+struct Promised {
+    /// Name to value, of everything that was acknowledged.
+    values: BTreeMap<String, String>,
+    /// Writes that were acknowledged, in all.
+    writes: usize,
+}
+
+impl Promised {
+    fn keep(&mut self, name: String, value: String) {
+        self.values.insert(name, value);
+        self.writes += 1;
+    }
+}
 
 async fn maps(daemon: &Daemon) -> Api<ConfigMap> {
     Api::namespaced(client(&daemon.kubeconfig()).await, "default")
@@ -29,69 +42,98 @@ async fn maps(daemon: &Daemon) -> Api<ConfigMap> {
 
 fn killed_mid_write() {
     let mut daemon = Daemon::start();
-    let acknowledged = Acknowledged::default();
-    let mut version = 0;
+    let promised = Arc::new(Mutex::new(Promised::default()));
+    let (mut version, mut torn) = (None, 0);
     for round in 0..100 {
-        block_on(write_until_killed(&mut daemon, round, &acknowledged));
+        version = block_on(async {
+            let maps = maps(&daemon).await;
+            let version = check(&maps, &promised, version).await;
+            write_until_killed(&mut daemon, maps, round, &promised).await;
+            version
+        });
         daemon.start_again();
-        version = block_on(check(&daemon, &acknowledged, version));
+        torn += usize::from(std::fs::remove_file(daemon.dir().join("store/objects.torn")).is_ok());
     }
-    assert!(acknowledged.lock().unwrap().len() >= 20);
+    block_on(async { check(&maps(&daemon).await, &promised, version).await });
+    let promised = promised.lock().unwrap();
+    let (writes, objects) = (promised.writes, promised.values.len());
+    println!("100 kills, {writes} writes acknowledged, {objects} objects, {torn} torn records");
+    assert!(writes >= 100 * 3 && objects >= 20, "{writes} writes, {objects} objects");
 }
 
 /// Writes from four sides and kills the daemon in the middle.
-async fn write_until_killed(daemon: &mut Daemon, round: usize, acknowledged: &Acknowledged) {
-    let maps = maps(daemon).await;
+async fn write_until_killed(
+    daemon: &mut Daemon,
+    maps: Api<ConfigMap>,
+    round: usize,
+    promised: &Arc<Mutex<Promised>>,
+) {
     let (done, mut count) = tokio::sync::mpsc::channel(64);
     let mut writers = tokio::task::JoinSet::new();
     for side in 0..4 {
-        let (maps, acknowledged, done) = (maps.clone(), acknowledged.clone(), done.clone());
-        writers.spawn(async move {
-            for at in 0.. {
-                let name = format!("m{}", at % 50);
-                let (name, value) = (
-                    format!("{name}-{side}"),
-                    format!("{round}-{at}-{}", "x".repeat(at * 97 % 9000)),
-                );
-                // Unknown until the answer comes.
-                let before = acknowledged.lock().unwrap().remove(&name);
-                let map = config_map(&name, &value);
-                let written = match before {
-                    Some(_) => maps.replace(&name, &POST, &map).await,
-                    None => match maps.create(&POST, &map).await {
-                        Err(kube::Error::Api(status)) if status.code == 409 => {
-                            maps.replace(&name, &POST, &map).await
-                        }
-                        other => other,
-                    },
-                };
-                if written.is_err() {
-                    return;
-                }
-                acknowledged.lock().unwrap().insert(name, value);
-                done.send(()).await.ok();
-            }
-        });
+        let writing = write(maps.clone(), round, side, promised.clone(), done.clone());
+        writers.spawn(writing);
     }
-    for _ in 0..(round * 7 % 41 + 3) {
-        count.recv().await.unwrap();
+    drop(done);
+    for at in 0..(round * 7 % 41 + 3) {
+        if count.recv().await.is_none() {
+            let why = writers.join_all().await;
+            panic!("round {round}: nobody writes any more after {at} writes: {why:?}");
+        }
     }
     daemon.kill();
     drop(count);
-    while writers.join_next().await.is_some() {}
+    writers.join_all().await;
 }
 
-async fn check(daemon: &Daemon, acknowledged: &Acknowledged, version: u64) -> u64 {
-    let list = maps(daemon).await.list(&ListParams::default()).await.unwrap();
+/// Writes until that fails, and returns why.
+async fn write(
+    maps: Api<ConfigMap>,
+    round: usize,
+    side: usize,
+    promised: Arc<Mutex<Promised>>,
+    done: tokio::sync::mpsc::Sender<()>,
+) -> kube::Error {
+    for at in 0.. {
+        let name = format!("m{}-{side}", at % 50);
+        let value = format!("{round}-{at}-{}", "x".repeat(at * 97 % 9000));
+        // Unknown until the answer comes.
+        let before = promised.lock().unwrap().values.remove(&name);
+        let map = config_map(&name, &value);
+        let written = match before {
+            Some(_) => maps.replace(&name, &POST, &map).await,
+            None => match maps.create(&POST, &map).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    maps.replace(&name, &POST, &map).await
+                }
+                other => other,
+            },
+        };
+        if let Err(error) = written {
+            return error;
+        }
+        promised.lock().unwrap().keep(name, value);
+        done.send(()).await.ok();
+    }
+    unreachable!("it counts for ever")
+}
+
+/// Compares what is there with what was promised; returns the version of now.
+async fn check(
+    maps: &Api<ConfigMap>,
+    promised: &Arc<Mutex<Promised>>,
+    version: Option<u64>,
+) -> Option<u64> {
+    let list = maps.list(&ListParams::default()).await.unwrap();
     let found: BTreeMap<String, String> = list
         .items
         .into_iter()
         .map(|map| (map.metadata.name.unwrap(), map.data.unwrap()["key"].clone()))
         .collect();
-    for (name, value) in acknowledged.lock().unwrap().iter() {
+    for (name, value) in &promised.lock().unwrap().values {
         assert_eq!(found.get(name), Some(value), "{name} was acknowledged");
     }
-    let now = list.metadata.resource_version.unwrap().parse().unwrap();
+    let now = list.metadata.resource_version.unwrap().parse().ok();
     assert!(now > version, "versions go on");
     now
 }
