@@ -14,13 +14,22 @@ mod commands;
 mod copies;
 #[path = "main_job/daemon.rs"]
 mod daemon;
+#[path = "main_job/pasted.rs"]
+mod pasted;
 #[path = "main_job/plain.rs"]
 mod plain;
 #[path = "main_job/room.rs"]
 mod room;
 
 fn main() {
-    let local =
-        [attached::CASES, commands::CASES, copies::CASES, daemon::CASES, room::CASES].concat();
+    let local = [
+        attached::CASES,
+        commands::CASES,
+        copies::CASES,
+        daemon::CASES,
+        pasted::CASES,
+        room::CASES,
+    ]
+    .concat();
     support::main(&local, plain::CASES);
 }

@@ -124,6 +124,11 @@ impl Terminal {
         !modes.contains(rustix::termios::LocalModes::ICANON)
     }
 
+    /// Returns how many bytes were typed that whoever reads this terminal next would get.
+    pub(crate) fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.side).unwrap()
+    }
+
     /// Sends the program a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);

@@ -67,6 +67,7 @@ impl Run<'_> {
         loop {
             self.fit();
             self.answer();
+            self.interrupt();
             match self.happens().await {
                 Happened::Signal(event) => {
                     if let Some(code) = self.signal(event) {
@@ -146,6 +147,21 @@ impl Run<'_> {
                 self.terminal.is_some_and(|terminal| terminal.has_in_front(&self.program));
             let granted = self.role == Role::Shell && in_front && session.line_is_empty();
             session.answer_leave(granted);
+            self.driver.host.wake_links();
+        }
+    }
+
+    /// Lets Ctrl+C overtake input that the program does not read, which is forgotten: a terminal
+    /// does so too, but what has no room in it would keep the key from ever getting there.
+    fn interrupt(&mut self) {
+        let Some(terminal) = self.terminal else { return };
+        if !self.generation.session.borrow().is_interrupted() || !terminal.is_full() {
+            return;
+        }
+        // A terminal that cannot be asked is gone, and its program is about to be.
+        if let Ok(Some(input)) = terminal.forget_input() {
+            self.program.input = Some(input);
+            self.generation.session.borrow_mut().forget_before_interrupt();
             self.driver.host.wake_links();
         }
     }

@@ -6,8 +6,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use pty_process::blocking::{Pts, Pty};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal};
+use rustix::termios::{LocalModes, QueueSelector, SpecialCodeIndex, tcflush, tcgetattr};
 use terminal::Size;
 use tokio::io::Interest;
 
@@ -44,6 +46,31 @@ impl Terminal {
         rustix::termios::tcgetpgrp(&self.pty).is_ok_and(|group| group == program.pid)
     }
 
+    /// Says whether it takes no input now, because nobody reads it.
+    pub(crate) fn is_full(&self) -> bool {
+        let mut asked = [PollFd::new(&self.pty, PollFlags::OUT)];
+        poll(&mut asked, Some(&Timespec::default())) == Ok(0)
+    }
+
+    /// Forgets input that nobody has read, if Ctrl+C does that on this terminal as it is set now;
+    /// returns what further input is written to.
+    pub(crate) fn forget_input(&self) -> io::Result<Option<Watched>> {
+        let now = tcgetattr(&self.pts)?;
+        let flushes = now.local_modes & (LocalModes::ISIG | LocalModes::NOFLSH) == LocalModes::ISIG;
+        if !flushes || now.special_codes[SpecialCodeIndex::VINTR] != 3 {
+            return Ok(None);
+        }
+        // What is on its way first, then what has arrived.
+        tcflush(&self.pty, QueueSelector::OFlush)?;
+        tcflush(&self.pts, QueueSelector::IFlush)?;
+        // Nobody is told that there is room again: a new watch looks for itself.
+        self.input().map(Some)
+    }
+
+    fn input(&self) -> io::Result<Watched> {
+        source(self.pty.as_fd().try_clone_to_owned()?)
+    }
+
     /// Starts a program in its own session, with this as its controlling terminal.
     pub(crate) fn start(&self, command: Command) -> io::Result<Program> {
         let mut command = pty_process::blocking::Command::from(command);
@@ -55,7 +82,7 @@ impl Terminal {
             pid: pid(&child)?,
             out: Some(source(self.pty.as_fd().try_clone_to_owned()?)?),
             err: None,
-            input: Some(source(self.pty.as_fd().try_clone_to_owned()?)?),
+            input: Some(self.input()?),
         })
     }
 }

@@ -183,3 +183,31 @@ fn the_socket_belongs_to_its_user() {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[test]
+fn ctrl_c_overtakes_what_nobody_reads() {
+    let weaver = Weaver::run(&[]);
+    let mut viewer = weaver.attach("a");
+    viewer.type_in("sh -c 'stty -echo; echo st\"\"uck; exec sleep 1000'\r");
+    viewer.wait_for("stuck\r\n");
+    let line = "pasted 01234567890123456789\r";
+    viewer.type_in(&line.repeat(200_000 / line.len()));
+    viewer.type_in("\x03");
+    viewer.wait_for("$ ");
+    viewer.wait_until(|viewer| viewer.confirmed == viewer.typed);
+    viewer.type_in("echo co''de=$?\r");
+    viewer.wait_for("code=130\r\n");
+    assert!(!viewer.text().contains("pasted"), "{}", viewer.text());
+}
+
+#[test]
+fn ctrl_c_is_a_byte_like_others_for_a_program_that_wants_it() {
+    let weaver = Weaver::run(&[]);
+    let mut viewer = weaver.attach("a");
+    let script = "stty raw -echo; echo st''uck; sleep 0.5; head -c 200001 | tail -c 1 | od -c\r";
+    viewer.type_in(script);
+    viewer.wait_for("stuck");
+    viewer.type_in(&"x".repeat(200_000));
+    viewer.type_in("\x03");
+    viewer.wait_for("003");
+}

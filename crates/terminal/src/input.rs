@@ -17,6 +17,9 @@ const MEMORY: Duration = Duration::from_secs(3600);
 /// Most bytes of a client that wait for the program. Clients keep 256 KiB unacknowledged at most.
 const QUEUE: u64 = 1024 * 1024;
 
+/// Ctrl+C.
+const INTERRUPT: u8 = 3;
+
 /// What became of input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
@@ -167,6 +170,34 @@ impl Input {
         Some(client)
     }
 
+    /// Says whether Ctrl+C, typed by itself, waits behind other input.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupt().is_some()
+    }
+
+    /// Forgets what waits before the last such Ctrl+C; its clients may go on as if it was read.
+    pub(crate) fn forget_before_interrupt(&mut self) {
+        for (client, pending) in
+            self.queue.drain(..self.interrupt().unwrap_or(0)).collect::<Vec<_>>()
+        {
+            let bytes = match pending {
+                Pending::Bytes(data) => count(&data),
+                Pending::Leave(_) => 1,
+                Pending::Eof => 0,
+            };
+            self.reach(&client, bytes);
+        }
+    }
+
+    /// Returns the place of the last Ctrl+C that has something before it.
+    fn interrupt(&self) -> Option<usize> {
+        let is = |(_, pending): &(String, Pending)| match pending {
+            Pending::Bytes(data) => data.iter().all(|byte| *byte == INTERRUPT),
+            Pending::Leave(_) | Pending::Eof => false,
+        };
+        self.queue.iter().rposition(is).filter(|place| *place > 0)
+    }
+
     pub(crate) fn passed_eof(&mut self) {
         if matches!(self.queue.front(), Some((_, Pending::Eof))) {
             self.queue.pop_front();
@@ -291,6 +322,26 @@ mod tests {
         let block = Bytes::from(vec![b'x'; 1 << 20]);
         assert_eq!(input.take("a", 0, block), Ok(Accepted::New));
         assert_eq!(input.take("a", 1 << 20, Bytes::from_static(b"y")), Err(InputError::Full));
+    }
+
+    #[test]
+    fn ctrl_c_by_itself_can_take_what_waits_away() {
+        let mut input = Input::default();
+        input.attach("a", NOW);
+        input.attach("b", NOW);
+        input.take("a", 0, Bytes::from_static(b"\x03")).unwrap();
+        assert!(!input.is_interrupted(), "nothing is before it");
+        input.take("b", 0, Bytes::from_static(b"x\x03y")).unwrap();
+        assert!(!input.is_interrupted(), "a part of something else");
+        input.leave("b", ViewerKey::first(), 3).unwrap();
+        input.take("a", 1, Bytes::from_static(b"\x03\x03")).unwrap();
+        input.take("b", 4, Bytes::from_static(b"z")).unwrap();
+        assert!(input.is_interrupted());
+        input.forget_before_interrupt();
+        assert!(!input.is_interrupted());
+        assert_eq!((input.reached("a"), input.reached("b")), (1, 4));
+        assert_eq!(typed(&mut input), b"\x03\x03z");
+        assert_eq!((input.reached("a"), input.reached("b")), (3, 5));
     }
 
     #[test]

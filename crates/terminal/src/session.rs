@@ -241,6 +241,17 @@ impl Session {
         }
     }
 
+    /// Says whether Ctrl+C, typed by itself, waits behind other input.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.input.is_interrupted()
+    }
+
+    /// Forgets what waits before that Ctrl+C, as a terminal does with input that nobody read.
+    pub fn forget_before_interrupt(&mut self) {
+        self.input.forget_before_interrupt();
+    }
+
     /// Notes that [`Pending::Eof`] was passed on.
     pub fn passed_eof(&mut self) {
         self.input.passed_eof();
