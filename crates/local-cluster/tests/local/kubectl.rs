@@ -29,7 +29,7 @@ spec:
   containers:
   - name: weaver
     image: loom.local/host
-    command: [bash, -c, 'echo hello; while [ ! -e ~/stop ]; do sleep 0.05; done; echo over']
+    command: [bash, -c, 'echo hello; while [ ! -s ~/stop ] || kill -0 $(cat ~/stop) 2>/dev/null; do sleep 0.05; done; echo over']
 "#;
 
 fn command(daemon: &Daemon, args: &[&str]) -> Command {
@@ -99,7 +99,8 @@ fn watch_and_follow() {
     assert!(lines.next().unwrap().starts_with("NAME"));
     assert!(lines.next().unwrap().contains("Running"));
     let follow = command(&daemon, &["logs", "-f", "one"]).stdout(Stdio::piped()).spawn().unwrap();
-    ok(&daemon, &["exec", "one", "--", "sh", "-c", "touch ~/stop"], "");
+    // It goes on until this is over: a pod's end would take it along.
+    ok(&daemon, &["exec", "one", "--", "sh", "-c", "echo $$ > ~/stop"], "");
     let output = follow.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "hello\nover\n");

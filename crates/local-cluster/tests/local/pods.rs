@@ -394,7 +394,12 @@ fn live_on() {
         let pods = pods(&daemon).await;
         create(
             &pods,
-            pod("p", "echo $$; while [ ! -e ~/stop ]; do sleep 0.05; done; echo over; exit 3"),
+            // A pod's end would take along what it is told by.
+            pod(
+                "p",
+                "echo $$; while [ ! -s ~/stop ] || kill -0 $(cat ~/stop) 2>/dev/null; \
+                 do sleep 0.05; done; echo over; exit 3",
+            ),
         )
         .await;
         create(&pods, pod("short", "while [ ! -e ~/stop ]; do sleep 0.05; done")).await;
@@ -406,7 +411,7 @@ fn live_on() {
         let pods = pods(&daemon).await;
         let still = state(&pods.get("p").await.unwrap()).running.unwrap().started_at;
         assert_eq!(still, begun);
-        assert_eq!(run(&pods, "p", &["sh", "-c", "touch ~/stop"]).await.1, 0);
+        assert_eq!(run(&pods, "p", &["sh", "-c", "echo $$ > ~/stop"]).await.1, 0);
         let ended = state(&in_phase(&pods, "p", &["Failed"]).await).terminated.unwrap();
         assert_eq!(ended.exit_code, 3);
         assert!(pods.logs("p", &LogParams::default()).await.unwrap().ends_with("over\n"));
