@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::process::Process;
 use crate::config::{self, Dirs};
 use crate::failure::{Doing, Failure};
+
+/// How often and how long apart the lock of a daemon is tried that does not live.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A daemon that serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +74,19 @@ pub(crate) fn lock_start(dirs: &Dirs) -> Result<File, Failure> {
 /// Takes the right to be the daemon, for as long as the file is kept; `None` if there is one.
 pub(crate) fn lock_daemon(dirs: &Dirs) -> Result<Option<File>, Failure> {
     let file = open(dirs, "daemon.lock")?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error).doing("cannot lock daemon.lock"),
+    for _ in 0..LOCK_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            // One that was killed holds it until every child has let go that it forked and that
+            // has not executed a program yet.
+            Err(rustix::io::Errno::WOULDBLOCK) if Running::alive(dirs)?.is_none() => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error).doing("cannot lock daemon.lock"),
+        }
     }
+    Ok(None)
 }
 
 fn open(dirs: &Dirs, name: &str) -> Result<File, Failure> {

@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -100,6 +101,9 @@ enum Record {
 
 const COMPACT_FLOOR: u64 = 4 << 20;
 const RESERVE: u64 = 64 << 10;
+/// How often and how long apart a folder is tried that another process owns.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 impl Store {
     /// Opens or creates the store in `dir`; only one process can.
@@ -364,9 +368,41 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     let mut options = OpenOptions::new();
     let file =
         options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked(dir.display().to_string())),
-        Err(fs::TryLockError::Error(error)) => Err(io(error)),
+    for tried in 1.. {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if tried < LOCK_TRIES => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(fs::TryLockError::WouldBlock) => break,
+            Err(fs::TryLockError::Error(error)) => return Err(io(error)),
+        }
+    }
+    Err(OpenError::Locked(dir.display().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that was killed lets go of its locks only when every child has that it forked
+    /// and that has not executed a program yet.
+    #[test]
+    fn the_lock_of_who_is_just_leaving_is_waited_for() {
+        let dir = std::env::temp_dir().join(format!("loom-store-{}", uuid::Uuid::new_v4()));
+        let store = Store::open(&dir).unwrap();
+        let child = store._lock.try_clone().unwrap();
+        drop(store);
+        let opened = std::thread::scope(|scope| {
+            let opening = scope.spawn(|| Store::open(&dir));
+            for _ in 0..5 {
+                std::thread::sleep(LOCK_PAUSE);
+                assert!(!opening.is_finished(), "it waits");
+            }
+            drop(child);
+            opening.join().unwrap()
+        });
+        assert!(opened.is_ok());
+        assert!(matches!(Store::open(&dir), Err(OpenError::Locked(_))), "it is ours now");
     }
 }
