@@ -22,15 +22,20 @@ fn a_dozen() {
     assert!(weavers.iter().all(|weaver| weaver["status"] == "Running"), "{weavers:?}");
 }
 
-fn no_room() {
+/// Makes a world in which nothing fits that does not ask for little memory.
+pub(crate) fn crowded() -> World {
     let world = World::new();
-    let start = world
-        .command("dev --detach", &[])
-        .env("LOOM_SERVER_WEAVER_MEMORY_REQUEST", "102400Gi")
-        .env("LOOM_SERVER_WEAVER_MEMORY_LIMIT", "102400Gi")
-        .output()
-        .unwrap();
+    let mut start = world.command("dev --detach", &[]);
+    for name in ["LOOM_SERVER_WEAVER_MEMORY_REQUEST", "LOOM_SERVER_WEAVER_MEMORY_LIMIT"] {
+        start.env(name, "102400Gi");
+    }
+    let start = start.output().unwrap();
     assert_eq!(code(&start), 0, "{}", show(&start));
+    world
+}
+
+fn no_room() {
+    let world = crowded();
     let says = "`loom ps` shows what is there, `loom rm` makes room, or ask for less: \
                 --memory 128Mi";
     let mut child = world.piped("new --local -- true", &[]);
