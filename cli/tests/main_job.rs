@@ -18,6 +18,8 @@ mod daemon;
 mod pasted;
 #[path = "main_job/plain.rs"]
 mod plain;
+#[path = "main_job/programs.rs"]
+mod programs;
 #[path = "main_job/room.rs"]
 mod room;
 
@@ -28,6 +30,7 @@ fn main() {
         copies::CASES,
         daemon::CASES,
         pasted::CASES,
+        programs::CASES,
         room::CASES,
     ]
     .concat();

@@ -52,6 +52,8 @@ impl Close {
 pub(crate) enum End {
     /// Its program has ended.
     Exited(i32),
+    /// A program beside the session could not be started: its code, and a line that says why.
+    CannotRun(i32, String),
     /// It never got as far as a program, or was killed.
     Failed(Why),
     /// Somebody has deleted it.
@@ -71,7 +73,9 @@ pub(crate) enum End {
 impl From<End> for Close {
     fn from(end: End) -> Self {
         match end {
-            End::Exited(code) => Self::new(NORMAL, format!("exit {code}")),
+            End::Exited(code) | End::CannotRun(code, _) => {
+                Self::new(NORMAL, format!("exit {code}"))
+            }
             End::Failed(why) => Self::new(FAILED, format!("{}: {}", why.reason, why.message)),
             End::Deleted => Self::new(AWAY, "weaver deleted"),
             End::Expired => Self::new(AWAY, "weaver expired"),

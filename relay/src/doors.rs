@@ -67,7 +67,8 @@ impl Relay {
 async fn run(cluster: Cluster, id: WeaverId, ask: Ask) -> Result<Program, Refusal> {
     let found = attachable(cluster.get(id).await?)?;
     let request = ExecRequest { argv: ask.argv, stdin: true, tty: ask.tty };
-    Ok(cluster.exec(&found, &request).await?.into())
+    let exec = cluster.exec(&found, &request).await?;
+    Ok(Program::new(exec, request.argv.first().map_or("", String::as_str)))
 }
 
 /// Serves links by Kubernetes exec.

@@ -107,16 +107,14 @@ impl Ask {
     }
 }
 
-impl From<cluster::Exec> for Program {
-    fn from(exec: cluster::Exec) -> Self {
-        let status = exec.status();
+impl Program {
+    /// Takes what runs in a weaver's container under this name.
+    pub(crate) fn new(exec: cluster::Exec, name: &str) -> Self {
+        let (status, name) = (exec.status(), visible(name));
         let end = async move {
             match status.await {
                 Ok(code) => End::Exited(code),
-                Err(cluster::Error::NotRunning { message }) => {
-                    End::Failed(Why { reason: "NotStarted".to_owned(), message })
-                }
-                Err(_) => End::Broken,
+                Err(error) => end_of(&error, &name),
             }
         };
         let resize = exec.resizer.map(|resizer| -> Resize {
@@ -134,9 +132,7 @@ impl From<cluster::Exec> for Program {
             end: end.boxed(),
         }
     }
-}
 
-impl Program {
     /// Carries bytes between the program and its viewer until one of them is gone.
     async fn run(mut self, far: Far, tty: bool, size: Option<Size>) {
         let Far { said, frames, end, left } = far;
@@ -158,7 +154,14 @@ impl Program {
                 }
             };
             tokio::join!(out, errors);
-            self.end.await
+            match self.end.await {
+                End::CannotRun(code, why) => {
+                    // A viewer that is gone needs no reason.
+                    let _ = frames.push(excuse(count.load(Ordering::SeqCst), &why, tty));
+                    End::Exited(code)
+                }
+                end => end,
+            }
         };
         tokio::select! {
             why = output => drop(end.send(why)),
@@ -166,6 +169,32 @@ impl Program {
             _ = left => {}
         }
     }
+}
+
+/// Says why there is no program, or no word of how it ended.
+fn end_of(error: &cluster::Error, name: &str) -> End {
+    if let Some(cluster::CannotRun { code, why }) = cluster::CannotRun::read(error) {
+        return End::CannotRun(code, format!("{name}: {why}"));
+    }
+    match error {
+        cluster::Error::NotRunning { message } => {
+            End::Failed(Why { reason: "NotStarted".to_owned(), message: message.clone() })
+        }
+        _ => End::Broken,
+    }
+}
+
+/// Puts a line of ours where the program's errors go.
+fn excuse(offset: u64, why: &str, tty: bool) -> Frame {
+    match tty {
+        true => Frame::Output { offset, data: format!("loom: {why}\r\n").into() },
+        false => Frame::Stderr { offset, data: format!("loom: {why}\n").into() },
+    }
+}
+
+/// Leaves out what would do something to a terminal.
+fn visible(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Sends what the program writes, no faster than the viewer takes it.

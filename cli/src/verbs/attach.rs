@@ -1,5 +1,7 @@
 //! `loom attach`: this terminal on a running weaver.
 
+use std::time::Duration;
+
 use client::ListQuery;
 use weaver::{Phase, WeaverId};
 use wire::api::WeaverView;
@@ -11,6 +13,12 @@ use crate::server::{self, Api};
 use crate::session::wait::{self, Waited};
 use crate::session::{self, Begin, End, Signals};
 use crate::{ids, out};
+
+/// The exit code of a program that was killed by SIGKILL.
+const KILLED: i32 = 128 + 9;
+/// How often and how soon the cluster is asked again what has killed it.
+const NOTED: usize = 30;
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Attach this terminal to a running weaver
 #[derive(Debug, clap::Args)]
@@ -70,7 +78,12 @@ async fn only_running(api: &Api) -> Result<WeaverView, Failure> {
 pub(crate) async fn conclude(api: &Api, id: &WeaverId, end: End) -> Result<u8, Failure> {
     let back = format!("come back with: loom attach {id}");
     match end {
-        End::Exit(code) => Ok(exit_code(code)),
+        End::Exit(code) => {
+            if code == KILLED {
+                say_who_killed(api, id).await;
+            }
+            Ok(exit_code(code))
+        }
         End::Detached => {
             eprintln!("detached; {back}");
             Ok(0)
@@ -102,14 +115,33 @@ async fn lost(api: &Api, id: &WeaverId, why: &str) -> Result<u8, Failure> {
     };
     match (view.status, view.exit_code) {
         (Phase::Succeeded | Phase::Failed, Some(code)) => {
-            if let (Some(reason), true) = (&view.reason, code > 128) {
-                eprintln!("loom: the program was ended: {}", printable(reason));
+            if code > 128 {
+                say_why(&view);
             }
             Ok(exit_code(code))
         }
         (Phase::Succeeded | Phase::Failed, None) => Err(wait::why(&view)),
         (Phase::Pending | Phase::Running | Phase::Unknown, _) => Err(broken()),
     }
+}
+
+/// Says what killed a program that did not end by itself, as soon as the cluster has noted it.
+async fn say_who_killed(api: &Api, id: &WeaverId) {
+    for _ in 0..NOTED {
+        let Ok(view) = api.client.get(id).await else { return };
+        if matches!(view.status, Phase::Succeeded | Phase::Failed) {
+            return say_why(&view);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Says why a weaver was ended, if there is more to it than its program's exit code.
+fn say_why(view: &WeaverView) {
+    let reason = view.reason.as_deref().filter(|reason| !matches!(*reason, "Error" | "Completed"));
+    let Some(reason) = reason else { return };
+    let words = view.message.as_deref().map(|words| format!(": {words}")).unwrap_or_default();
+    eprintln!("loom: the program was ended: {}", printable(&format!("{reason}{words}")));
 }
 
 /// What did not come through an attach that was too late is still in the log.

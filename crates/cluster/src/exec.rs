@@ -117,6 +117,38 @@ impl Exec {
     }
 }
 
+/// Why a program could not be started, as shells tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CannotRun {
+    /// The exit code: 127 for what is not there, 126 for what cannot be run.
+    pub code: i32,
+    /// The reason.
+    pub why: &'static str,
+}
+
+impl CannotRun {
+    /// Reads what container runtimes say; `None` if it is about something else.
+    ///
+    /// runc: `exec: "NAME": executable file not found in $PATH`, or `stat NAME: no such file or
+    /// directory`, or `permission denied`; crun: ``executable file `NAME` not found in $PATH``.
+    #[must_use]
+    pub fn read(error: &Error) -> Option<Self> {
+        let Error::NotRunning { message } = error else { return None };
+        let said = message.to_ascii_lowercase();
+        let (_, said) =
+            said.split_once("exec: \"").or_else(|| said.split_once("executable file"))?;
+        let reasons = [
+            ("not found", 127, "command not found"),
+            ("no such file or directory", 127, "no such file or directory"),
+            ("permission denied", 126, "permission denied"),
+            ("is a directory", 126, "is a directory"),
+            ("exec format error", 126, "cannot execute: wrong format"),
+        ];
+        let (_, code, why) = reasons.into_iter().find(|(part, ..)| said.contains(part))?;
+        Some(Self { code, why })
+    }
+}
+
 /// Reads the status that Kubernetes sends at the end (`v4.channel.k8s.io`).
 fn exit_code(status: Option<Status>) -> Result<i32> {
     let Some(status) = status else {
@@ -255,6 +287,41 @@ mod tests {
         let missing = r#"{"status":"Failure","reason":"InternalError","message":"no such file"}"#;
         assert!(matches!(exit_code(status(missing)), Err(Error::NotRunning { .. })));
         assert!(matches!(exit_code(None), Err(Error::Unavailable { .. })));
+    }
+
+    #[test]
+    fn runtimes_say_why_a_program_cannot_be_run() {
+        let read = |message: &str| {
+            let error = Error::NotRunning { message: message.to_owned() };
+            CannotRun::read(&error).map(|cannot| (cannot.code, cannot.why))
+        };
+        let containerd = "Internal error occurred: Internal error occurred: error executing \
+            command in container: failed to exec in container: failed to start exec \"3f2a\": OCI \
+            runtime exec failed: exec failed: unable to start container process: ";
+        for (said, means) in [
+            (
+                "exec: \"x\": executable file not found in $PATH: unknown",
+                (127, "command not found"),
+            ),
+            (
+                "exec: \"/x\": stat /x: no such file or directory: unknown",
+                (127, "no such file or directory"),
+            ),
+            ("exec: \"/x\": permission denied: unknown", (126, "permission denied")),
+            ("exec: \"/x\": is a directory: unknown", (126, "is a directory")),
+            ("exec /x: exec format error", (126, "cannot execute: wrong format")),
+        ] {
+            let whole = match said.starts_with("exec /") {
+                true => format!("{containerd}exec: \"/x\": {said}"),
+                false => format!("{containerd}{said}"),
+            };
+            assert_eq!(read(&whole), Some(means), "{said}");
+        }
+        let crun = "exec failed: crun: executable file `x` not found in $PATH: No such file or \
+            directory: OCI runtime attempted to invoke a command that was not found";
+        assert_eq!(read(crun), Some((127, "command not found")));
+        assert_eq!(read("unable to upgrade connection: container not found (\"weaver\")"), None);
+        assert_eq!(read("chdir to cwd (\"/x\") failed: no such file or directory"), None);
     }
 
     #[tokio::test]

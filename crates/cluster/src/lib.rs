@@ -27,7 +27,7 @@ mod weavers;
 mod why;
 
 pub use error::{Call, Error, Result};
-pub use exec::{Exec, ExecInput, ExecOutput, ExecRequest, Resizer};
+pub use exec::{CannotRun, Exec, ExecInput, ExecOutput, ExecRequest, Resizer};
 pub use found::{Change, Deletion, Found, Guard, Page, PodFacts, Query, Skipped};
 pub use logs::LogQuery;
 pub use progress::Progress;

@@ -16,7 +16,7 @@ const BUFFER: usize = 64 * 1024;
 /// More than all buffers on the way hold.
 const FLOOD: usize = 16 * 1024 * 1024;
 
-/// Plays a weaver's programs: `cat`, `fail` and `flood`; everything else is not running.
+/// Plays a weaver's programs: `cat`, `fail`, `flood` and `missing`; everything else is not running.
 pub(super) fn run(ask: &Ask) -> Result<Program, Refusal> {
     let (stdin, mut typed) = tokio::io::duplex(BUFFER);
     let (stdout, mut out) = tokio::io::duplex(BUFFER);
@@ -39,6 +39,7 @@ pub(super) fn run(ask: &Ask) -> Result<Program, Refusal> {
             End::Exited(0)
         }
         .boxed(),
+        "missing" => async { End::CannotRun(127, "missing: command not found".into()) }.boxed(),
         _ => return Err(Refusal::new(Code::Conflict, "the weaver is not running")),
     };
     Ok(program(stdin, stdout, stderr, end))
@@ -91,6 +92,14 @@ async fn output_errors_and_exit_code_come_apart() {
     let (out, errors, exit, close) = everything(exec(&rig, "fail").await.unwrap()).await;
     assert_eq!((out.as_slice(), errors.as_slice()), (&b"out\n"[..], &b"no\n"[..]));
     assert_eq!((exit, close.code, close.reason.as_str()), (Some(7), 1000, "exit 7"));
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_told_as_a_shell_does() {
+    let rig = Rig::start().await;
+    let (out, errors, exit, close) = everything(exec(&rig, "missing").await.unwrap()).await;
+    assert_eq!((out.len(), errors.as_slice()), (0, &b"loom: missing: command not found\n"[..]));
+    assert_eq!((exit, close.code, close.reason.as_str()), (Some(127), 1000, "exit 127"));
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ async fn pour(to: FrameSender, input: &mut mpsc::Receiver<Bytes>) {
 fn finish(code: Option<i32>, said: &[u8]) -> Result<(), Failure> {
     match code {
         Some(0) | None => Ok(()),
-        Some(126 | 127) if said.is_empty() => {
+        Some(126 | 127) if said.is_empty() || said.starts_with(b"loom: sh: ") => {
             Err(Failure::new("the image has no sh, without which nothing can be copied"))
         }
         Some(code) => {
