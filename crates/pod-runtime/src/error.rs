@@ -24,6 +24,9 @@ pub enum Error {
         /// Whether the machine was started anew since then.
         rebooted: bool,
     },
+    /// Its shim is only beginning and cannot be asked yet.
+    #[error("pod {0} is just being started")]
+    Beginning(String),
     /// This machine does not allow what pods need.
     #[error("{cause}: {fix}")]
     Unsupported {

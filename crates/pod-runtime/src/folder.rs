@@ -47,11 +47,31 @@ impl Folder {
 
     /// Makes it with what a shim expects inside; fails when it is there.
     pub(crate) fn create(&self) -> io::Result<()> {
+        self.create_held().map(drop)
+    }
+
+    /// Makes it, and holds it from the beginning for as long as the file or a copy is open. Only
+    /// its shim gets one: nothing else tells that a shim lives that has not said who it is.
+    pub(crate) fn create_held(&self) -> io::Result<File> {
         let mut private = DirBuilder::new();
         private.mode(0o700);
         private.create(&self.0)?;
+        let lock = File::options().write(true).create_new(true).mode(0o600).open(self.lock())?;
+        lock.try_lock()?;
         private.create(self.0.join("logs"))?;
-        private.create(self.files())
+        private.create(self.files())?;
+        Ok(lock)
+    }
+
+    /// Tells whether the shim or the pod's first process lives. Of a pod that was made in a spare
+    /// only [`ShimIdentity`] tells.
+    pub(crate) fn is_held(&self) -> bool {
+        let Ok(lock) = File::open(self.lock()) else { return false };
+        matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.0.join("lock")
     }
 
     pub(crate) fn files(&self) -> PathBuf {

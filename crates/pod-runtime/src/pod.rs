@@ -12,6 +12,10 @@ use crate::folder::{self, Folder, ShimIdentity};
 use crate::shim::{cgroup, clean};
 use crate::spec::{ExecSpec, PodStatus};
 
+/// How often and how long apart a shim is looked at that is only beginning.
+pub(crate) const TRIES: u32 = 200;
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
+
 /// A pod whose shim was seen alive.
 #[derive(Debug, Clone)]
 pub struct Pod {
@@ -93,14 +97,27 @@ impl Pod {
     /// Removes what is left of it; kills what still runs.
     ///
     /// # Errors
-    /// When a file or cgroup cannot be removed; it can be called again.
+    /// When a file or cgroup cannot be removed, or [`Error::Beginning`]; it can be called again.
     pub fn remove(self) -> Result<(), Error> {
-        let identity: Option<ShimIdentity> = folder::read_json(&self.folder.identity()).ok();
+        let identity = self.shim()?;
         if let Some(identity) = &identity {
             clean::kill_shim(identity);
             cgroup::remove(&identity.cgroups);
         }
         clean::remove_folder(&self.folder, identity.as_ref()).doing("removing the pod's folder")
+    }
+
+    /// Returns who the shim is or was; one that lives and has not said it yet is waited for.
+    fn shim(&self) -> Result<Option<ShimIdentity>, Error> {
+        for _ in 0..TRIES {
+            let held = self.folder.is_held();
+            let identity = folder::read_json(&self.folder.identity()).ok();
+            if identity.is_some() || !held {
+                return Ok(identity);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Err(Error::Beginning(self.id.clone()))
     }
 
     /// Connects and asks; a shim that does not answer is gone.

@@ -74,14 +74,14 @@ impl Runtime {
         if let Some(pod) = self.start_spare(spec, &folder) {
             return Ok(pod);
         }
-        folder.create().map_err(|source| match source.kind() {
+        let lock = folder.create_held().map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => Error::Exists(spec.id.clone()),
             _ => Error::Io { doing: "making the pod's folder", source },
         })?;
         let pod = Pod::new(&spec.id, folder.clone());
         let started = folder::write_json(&folder.spec(), spec)
             .doing("writing the pod's spec")
-            .and_then(|()| self.spawn(&folder));
+            .and_then(|()| self.spawn(&folder, lock));
         match started {
             Ok(()) => Ok(pod),
             Err(cause) => {
@@ -144,21 +144,34 @@ impl Runtime {
     /// Takes a pod over that another process (or an earlier self) started.
     ///
     /// # Errors
-    /// [`Error::Gone`] when its shim no longer lives, [`Error::NotFound`] without a folder.
+    /// [`Error::Gone`] when its shim no longer lives, [`Error::NotFound`] without a folder,
+    /// [`Error::Beginning`] when it is being started and takes long.
     pub fn adopt(&self, id: &str) -> Result<Pod, Error> {
         let folder = self.folder(id)?;
         if !folder.path().is_dir() {
             return Err(Error::NotFound(id.to_owned()));
         }
-        let alive = folder::read_json::<ShimIdentity>(&folder.identity())
-            .is_ok_and(|shim| shim.is_alive() && folder.connect().is_ok());
-        if alive { Ok(Pod::new(id, folder)) } else { Err(pod::gone(&folder)) }
+        let identity = || folder::read_json::<ShimIdentity>(&folder.identity()).ok();
+        for _ in 0..pod::TRIES {
+            let held = folder.is_held();
+            if identity().is_some_and(|shim| shim.is_alive() && folder.connect().is_ok()) {
+                return Ok(Pod::new(id, folder));
+            }
+            if !held {
+                return Err(pod::gone(&folder));
+            }
+            std::thread::sleep(pod::PAUSE);
+        }
+        match identity() {
+            Some(_) => Err(pod::gone(&folder)),
+            None => Err(Error::Beginning(id.to_owned())),
+        }
     }
 
     /// Removes what is left of a pod, whether its shim lives or not.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or when a file or cgroup cannot be removed.
+    /// [`Error::NotFound`], [`Error::Beginning`], or when a file or cgroup cannot be removed.
     pub fn remove(&self, id: &str) -> Result<(), Error> {
         let folder = self.folder(id)?;
         if !folder.path().is_dir() {
@@ -187,13 +200,15 @@ impl Runtime {
     }
 
     /// Runs the shim and waits for its word. It forks away from the process that is waited for.
-    fn spawn(&self, folder: &Folder) -> Result<(), Error> {
+    fn spawn(&self, folder: &Folder, lock: File) -> Result<(), Error> {
         let log = File::create(folder.shim_log()).doing("making the shim's log")?;
         let mut command = Command::new(&self.0.binary);
         command.arg0("loom").args([SHIM_VERB, "run"]).arg(folder.path()).arg(&self.0.binary);
         command.current_dir(folder.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.stdin(lock).stdout(Stdio::piped()).stderr(log);
         let mut child = spawn_patiently(&mut command).doing("starting the pod's shim")?;
+        // The lock is the shim's alone.
+        drop(command);
         let mut report = String::new();
         if let Some(mut pipe) = child.stdout.take() {
             pipe.read_to_string(&mut report).doing("waiting for the pod's shim")?;

@@ -44,6 +44,8 @@ pub(crate) struct Worker {
 enum Begin {
     Running(Pod),
     Over,
+    /// A daemon that died has just begun it: there is nobody to be asked yet.
+    NotYet,
 }
 
 /// How following it ended.
@@ -74,10 +76,15 @@ impl Worker {
 
     /// Runs until the object is gone, and removes what is left.
     pub(crate) async fn run(mut self) {
-        while !is_over(&self.pod)
-            && let Begin::Running(pod) = self.begin().await
-            && let Follow::Again = self.follow(pod).await
-        {
+        while !is_over(&self.pod) {
+            let over = match self.begin().await {
+                Begin::Running(pod) => matches!(self.follow(pod).await, Follow::Over),
+                Begin::Over => true,
+                Begin::NotYet => false,
+            };
+            if over {
+                break;
+            }
             tokio::time::sleep(RETRY).await;
         }
         if !self.until_gone().await {
@@ -108,9 +115,13 @@ impl Worker {
                 if !started && last.as_deref().is_none_or(never_ran) =>
             {
                 let (runtime, uid) = (self.pods.runtime.clone(), self.uid.clone());
-                blocking(move || runtime.remove(&uid)).await.ok();
-                self.start().await
+                match blocking(move || runtime.remove(&uid)).await {
+                    Err(pod_runtime::Error::Beginning(_)) => Begin::NotYet,
+                    // What stays in the way is told by the start.
+                    Ok(()) | Err(_) => self.start().await,
+                }
             }
+            Err(pod_runtime::Error::Beginning(_)) => Begin::NotYet,
             Err(pod_runtime::Error::Gone { last, rebooted }) => {
                 self.ended(last.map(|last| *last), rebooted).await;
                 Begin::Over

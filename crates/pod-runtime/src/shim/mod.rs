@@ -17,6 +17,7 @@ mod threads;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -67,7 +68,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     match args.as_slice() {
         [verb, folder, binary] if verb == "run" => {
-            detach(|| run(set_up(&Folder::new(folder.into()), Path::new(binary)).map(Some)))
+            detach(|| {
+                // Its end is seen by the lock.
+                let Ok(_lock) = keep_lock() else { return false };
+                run(set_up(&Folder::new(folder.into()), Path::new(binary)).map(Some))
+            })
         }
         [verb, folder, binary, mould] if verb == "spare" => {
             detach(|| run(spare::become_pod(&Folder::new(folder.into()), Path::new(binary), mould)))
@@ -78,6 +83,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Takes the lock of the pod's folder, which came as standard input.
+fn keep_lock() -> io::Result<OwnedFd> {
+    let lock = io::stdin().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    Ok(lock)
 }
 
 /// Leaves the process that the caller waits for, and its session.
@@ -191,7 +203,8 @@ fn live(born: Born) -> io::Result<()> {
     let serving = shared.clone();
     threads::spawn("server", move || server::serve(&listener, &serving))?;
     let network = tun.map(net::serve).transpose()?;
-    StartReport::Ready.tell()?;
+    // Whoever started us may have died: the next one takes over.
+    StartReport::Ready.tell().ok();
     Life::new(shared.clone(), spec, folder, cgroups, inbox).run();
     // The final status is on disk. Only now may anyone see our end: taking the network down takes
     // long and is nobody's concern.

@@ -18,7 +18,7 @@ use pod_runtime::{Error, Exec, Pod, Runtime, RuntimeConfig};
 
 /// How often a condition is looked at; with the pause between, far longer than anything takes.
 const LOOKS: u32 = 6000;
-const PAUSE: Duration = Duration::from_millis(5);
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 

@@ -1,7 +1,10 @@
 //! Who survives whom, and that nothing is left in the end.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread::sleep;
 use std::time::Duration;
 
 use libtest_mimic::Failed;
@@ -10,7 +13,7 @@ use nix::unistd::Pid;
 use pod_runtime::{Error, Runtime, RuntimeConfig};
 
 use super::fixture::{
-    Bench, code, end_of, eventually, exec, pids_with, pod, reason, sh, told, until,
+    Bench, PAUSE, code, end_of, eventually, exec, pids_with, pod, reason, sh, told, until,
 };
 use super::{Needs, Test};
 
@@ -26,6 +29,56 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_long_state_path_works", Needs::Nothing, a_long_state_path_works),
     ("many_pods_at_once", Needs::Nothing, many_pods_at_once),
 ];
+
+/// Of pods that are started anew each time.
+pub(crate) const COLD: &[Test] =
+    &[("a_shim_that_is_only_beginning_is_no_second_one", Needs::Nothing, only_beginning)];
+
+/// Holds a shim up at its first step while the state folder has a file `hold`.
+pub(crate) fn while_held(folder: Option<&OsString>) {
+    let Some(state) = folder.and_then(|folder| Path::new(folder).ancestors().nth(2)) else {
+        return;
+    };
+    while state.join("hold").exists() {
+        sleep(PAUSE);
+    }
+}
+
+/// Starts a pod as a caller that can be killed: `start STATE_DIR`, its spec on standard input.
+pub(crate) fn start_from_stdin(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let (state_dir, binary) = (args.next().unwrap().into(), std::env::current_exe().unwrap());
+    let runtime = Runtime::open(RuntimeConfig { state_dir, binary }).unwrap();
+    let spec = serde_json::from_reader(std::io::stdin()).unwrap();
+    runtime.start(&spec).unwrap();
+    ExitCode::SUCCESS
+}
+
+/// Its caller was killed while it was doing its first step.
+fn only_beginning() -> Result<(), Failed> {
+    let bench = Bench::cold();
+    let marker = format!("4{:06}", std::process::id());
+    let spec = pod(sh(&format!("exec sleep {marker}")));
+    let hold = bench.state.join("hold");
+    fs::write(&hold, "").unwrap();
+    let mut caller = Command::new(std::env::current_exe().unwrap());
+    let mut caller = caller.arg("start").arg(&bench.state).stdin(Stdio::piped()).spawn().unwrap();
+    serde_json::to_writer(caller.stdin.take().unwrap(), &spec).unwrap();
+    let shims = || pids_with(&format!("pod-shim run {}/pods/{}", bench.state.display(), spec.id));
+    eventually("its shim has begun", || shims().len() == 1);
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    let begun = |result: Result<(), Error>| matches!(result, Err(Error::Beginning(_)));
+    assert!(begun(bench.runtime.adopt(&spec.id).map(drop)), "it lives");
+    assert!(begun(bench.runtime.remove(&spec.id)), "nobody knows what to end");
+    assert!(matches!(bench.runtime.start(&spec), Err(Error::Exists(_))));
+    fs::remove_file(hold).unwrap();
+    let pod = bench.runtime.adopt(&spec.id).unwrap();
+    until(&pod, |status| reason(&status.containers[0].state) == "Running");
+    assert_eq!(pids_with(&format!("sleep {marker}")).len(), 1);
+    pod.remove().unwrap();
+    eventually("nothing is left", || shims().is_empty() && pids_with(&marker).is_empty());
+    Ok(())
+}
 
 fn shim_json(bench: &Bench, id: &str) -> serde_json::Value {
     let path = bench.state.join("pods").join(id).join("shim.json");

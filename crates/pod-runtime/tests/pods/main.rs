@@ -31,7 +31,12 @@ type Test = (&'static str, Needs, fn() -> Result<(), Failed>);
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1).peekable();
     if args.next_if(|arg| arg == "pod-shim").is_some() {
+        let args: Vec<_> = args.collect();
+        lasting::while_held(args.get(1));
         return pod_runtime::shim_main(args);
+    }
+    if args.next_if(|arg| arg == "start").is_some() {
+        return lasting::start_from_stdin(args);
     }
     if args.next_if(|arg| arg == "inside").is_some() {
         return inside::main(args);
@@ -61,7 +66,7 @@ fn main() -> ExitCode {
     };
     let tests = [life::TESTS, programs::TESTS, volumes::TESTS, lasting::TESTS, abuse::TESTS];
     let both = tests.concat();
-    let cold = both.iter().chain(spare::TESTS).map(|test| trial(false, test));
+    let cold = both.iter().chain(lasting::COLD).chain(spare::TESTS).map(|test| trial(false, test));
     let trials = cold.chain(both.iter().map(|test| trial(true, test))).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
