@@ -20,7 +20,8 @@ Examples:
   loom logs -f web        and go on as more is written
   loom logs --tail 20 -   the last 20 lines
 
-On a terminal everything but colours is shown escaped; --raw prints the bytes as they are.")]
+On a terminal you get text and colours, and nothing else that a terminal would obey; --raw prints
+the bytes as they are.")]
 pub(crate) struct Args {
     /// Which weaver
     id: String,

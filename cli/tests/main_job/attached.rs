@@ -189,8 +189,9 @@ fn ctrl_c_while_waiting_deletes_the_pod() {
 fn ctrl_c_reaches_the_program() {
     let world = World::new();
     let mut terminal = world.shell("new --local");
-    terminal.send("sleep 1000\r");
-    terminal.sees("sleep 1000");
+    // A shell that has not yet started its program may forget what it is told.
+    terminal.send("sh -c 'echo st\"\"arted; exec sleep 1000'\r");
+    terminal.sees("\nstarted");
     terminal.send("\x03");
     terminal.send("echo co''de=$?\r");
     terminal.sees("\ncode=130");

@@ -5,6 +5,7 @@ use crate::support::{Case, World, code, show, text};
 pub(crate) const CASES: &[Case] = &[
     ("programs::exec_tells_what_is_not_there_as_a_shell_does", not_there),
     ("programs::out_of_memory_is_said", out_of_memory),
+    ("programs::logs_of_a_shell_are_text_on_a_terminal", logs_of_a_shell),
 ];
 
 fn not_there() {
@@ -35,4 +36,20 @@ fn out_of_memory() {
         assert_eq!(code(&output), 137, "{}", show(&output));
         assert!(text(&output.stderr).contains("OOMKilled"), "{}", show(&output));
     }
+}
+
+/// What a shell writes to its terminal is text on another one, and as it was in a file.
+fn logs_of_a_shell() {
+    let world = World::new();
+    let script =
+        "printf '\\033]0;title\\007\\033[?2004h\\033[32m$ \\033[0mlx\\bs\\r\\n\\033[2Jend\\r\\n'";
+    world.ok_with("new --local -- sh -c", &[script]);
+    let raw = world.ok("logs -");
+    assert!(raw.contains("\x1b]0;title\x07") && raw.contains("lx\x08s"), "{raw:?}");
+    let mut terminal = world.terminal("logs -", &[]);
+    terminal.sees("\n$ ls\nend");
+    assert_eq!(terminal.end(), 0);
+    let shown = terminal.raw();
+    assert!(shown.contains("\x1b[32m$ \x1b[0mls") && !shown.contains("title"), "{shown:?}");
+    assert!(!shown.contains("\x1b[?2004h") && !shown.contains("\x1b[2J"), "{shown:?}");
 }
