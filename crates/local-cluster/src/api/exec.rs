@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
+use std::time::Duration;
 
 use fastwebsockets::{
     FragmentCollectorRead, Frame, OpCode, Payload, WebSocketError, WebSocketWrite,
@@ -38,6 +40,8 @@ const PROTOCOLS: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io"];
 const CHUNK: usize = 32 << 10;
 /// No message of a client is larger.
 const MAX_MESSAGE: usize = 1 << 20;
+/// How long a client may take to leave after the last word.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Answers with an upgrade to a WebSocket that carries a program's streams.
 pub(crate) async fn answer(
@@ -148,16 +152,13 @@ async fn run(
     let (sender, outgoing) = mpsc::channel(8);
     let writing = write_all(writer, outgoing);
     let working = async move {
-        let status = match started {
-            Ok(exec) => session(exec, streams, FragmentCollectorRead::new(reader), &sender).await,
+        let mut reader = FragmentCollectorRead::new(reader);
+        match started {
+            Ok(exec) => session(exec, streams, &mut reader, &sender).await,
             Err(message) => {
-                Some(failure(&format!("error executing command in container: {message}")))
+                let said = failure(&format!("error executing command in container: {message}"));
+                finish(&said, &sender, discard(&mut reader, &sender)).await;
             }
-        };
-        if let Some(status) = status {
-            send(&sender, ERROR, status.to_string().as_bytes()).await;
-            let code = 1000_u16.to_be_bytes().to_vec();
-            sender.send(Outgoing::Control(OpCode::Close, code)).await.ok();
         }
     };
     let ((), written) = tokio::join!(working, writing);
@@ -185,19 +186,49 @@ async fn send(sender: &mpsc::Sender<Outgoing>, channel: u8, bytes: &[u8]) {
     sender.send(Outgoing::Message(message)).await.ok();
 }
 
-/// Carries everything until the program ends; nothing is returned when the client left first,
-/// which ends the program.
+/// Says the last word, and reads on for a while: a client that was cut off while it sends input
+/// which nobody wants would never hear it.
+async fn finish(status: &Value, sender: &mpsc::Sender<Outgoing>, input: impl Future<Output = ()>) {
+    let say = async {
+        send(sender, ERROR, status.to_string().as_bytes()).await;
+        let code = 1000_u16.to_be_bytes().to_vec();
+        sender.send(Outgoing::Control(OpCode::Close, code)).await.ok();
+    };
+    let both = async { tokio::join!(say, input) };
+    tokio::time::timeout(LINGER, both).await.ok();
+}
+
+/// Reads until the client leaves.
+async fn discard(
+    reader: &mut FragmentCollectorRead<ReadHalf<Socket>>,
+    sender: &mpsc::Sender<Outgoing>,
+) {
+    loop {
+        let mut answer = |frame: Frame<'_>| {
+            let control = Outgoing::Control(frame.opcode, frame.payload.to_vec());
+            async move { sender.send(control).await.map_err(|_| Gone) }
+        };
+        let read = reader.read_frame::<_, Gone>(&mut answer).await;
+        if !read.is_ok_and(|frame| frame.opcode != OpCode::Close) {
+            return;
+        }
+    }
+}
+
+/// Carries everything until the program ends; a client that leaves first ends the program.
 async fn session(
     exec: Exec,
     streams: Streams,
-    mut reader: FragmentCollectorRead<ReadHalf<Socket>>,
+    reader: &mut FragmentCollectorRead<ReadHalf<Socket>>,
     sender: &mpsc::Sender<Outgoing>,
-) -> Option<Value> {
+) {
     // Kubernetes tells so that the streams stand.
     send(sender, if streams.stdout { STDOUT } else { ERROR }, b"").await;
     let pipes = match Pipes::open(exec) {
         Ok(pipes) => pipes,
-        Err(error) => return Some(failure(&error.to_string())),
+        Err(error) => {
+            return finish(&failure(&error.to_string()), sender, discard(reader, sender)).await;
+        }
     };
     let Pipes { stdin, stdout, stderr, control } = pipes;
     let (control_in, mut control_out) = control.into_split();
@@ -214,11 +245,11 @@ async fn session(
             pump(stderr, STDERR, streams.stderr, sender, ended.subscribe()).await;
         }
     };
-    let input = read_client(&mut reader, stdin, &mut control_out, sender);
+    let mut input = pin!(read_client(reader, stdin, &mut control_out, sender));
     let program = async { tokio::join!(exit, out, err).0 };
     tokio::select! {
-        exit = program => Some(status(exit.as_ref())),
-        () = input => None,
+        exit = program => finish(&status(exit.as_ref()), sender, input).await,
+        () = &mut input => {}
     }
 }
 
