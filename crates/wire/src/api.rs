@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use weaver::{Phase, Terminal};
 
@@ -55,15 +55,33 @@ pub struct CreateWeaver {
     )]
     pub tags: BTreeMap<String, String>,
     /// What it may use at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::object::only",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub resources: Option<Resources>,
     /// Whether the program runs on a terminal; true without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<bool>,
     /// The caller's TERM, COLORTERM and LANG.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "terminal", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub terminal: Option<Terminal>,
+}
+
+/// A terminal as a request brings it: on a pod a newer build may have written more.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    term: Option<String>,
+    colorterm: Option<String>,
+    lang: Option<String>,
+}
+
+fn terminal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Terminal>, D::Error> {
+    let asked = crate::object::only(from)?;
+    Ok(asked.map(|Asked { term, colorterm, lang }| Terminal { term, colorterm, lang }))
 }
 
 /// What a weaver may use at most.
@@ -217,6 +235,9 @@ mod tests {
             r#"{"env":{"A":"1","A":"2"}}"#,
             r#"{"unknown":1}"#,
             r#"{"resources":{"gpu":1}}"#,
+            r#"{"resources":[1000,2048]}"#,
+            r#"{"terminal":["xterm"]}"#,
+            r#"{"terminal":{"shell":"zsh"}}"#,
             r#"{"lifetime_hours":"4"}"#,
             r#"{"lifetime_hours":4.5}"#,
             r#"{"lifetime_hours":-1}"#,

@@ -11,6 +11,7 @@
 pub mod api;
 pub mod frame;
 pub mod link;
+pub mod object;
 pub mod problem;
 pub mod unique;
 pub mod v1;

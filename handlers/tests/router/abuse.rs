@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use axum::body::Body;
 use http::Method;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, request, rig};
@@ -115,6 +116,10 @@ async fn abuse_bodies() {
         (r#"{"env":{"A":"1","A":"2"}}"#, 400, "env.A"),
         (r#"{"privileged":true}"#, 400, "privileged"),
         (r#"{"resources":{"gpu":1}}"#, 400, "resources.gpu"),
+        (r#"{"resources":[1000,2048]}"#, 400, "resources"),
+        (r#"{"terminal":["xterm",null,null]}"#, 400, "terminal"),
+        (r#"{"terminal":{"shell":"zsh"}}"#, 400, "terminal.shell"),
+        (r#"{"env":["A","1"]}"#, 400, "env"),
         ("", 400, ""),
         ("[]", 400, ""),
     ] {
@@ -189,4 +194,30 @@ async fn abuse_paths_and_methods() {
     let put = request(Method::PUT, "/api/weavers").body(Body::empty()).unwrap();
     assert_eq!(server.send(put).await.problem().0, 405);
     assert_eq!(fake.calls(), Vec::<String>::new());
+}
+
+/// The words of callers without a token must not become series that are kept for ever.
+#[test]
+fn abuse_methods_and_paths_are_no_metrics_of_their_own() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    metrics::with_local_recorder(&recorder, || runtime.block_on(ask_with_odd_methods()));
+    let text = recorder.handle().render();
+    assert!(!text.contains("ODD") && !text.contains("nothing-"), "{text}");
+    let counted = |line: &&str| line.starts_with("loom_http_request_seconds_count");
+    let counts: Vec<_> = text.lines().filter(counted).collect();
+    assert_eq!(counts.len(), 1, "{text}");
+    assert!(counts[0].contains("other") && counts[0].ends_with(" 20"), "{text}");
+}
+
+async fn ask_with_odd_methods() {
+    let Rig { fake: _fake, server } = rig().await;
+    for nth in 0..20 {
+        for path in ["/api/weavers".to_owned(), format!("/nothing-{nth}")] {
+            let method = Method::from_bytes(format!("ODD{nth}").as_bytes()).unwrap();
+            let bare = http::Request::builder().method(method).uri(path);
+            let bare = bare.header("host", "127.0.0.1:8080").body(Body::empty()).unwrap();
+            assert!(matches!(server.send(bare).await.status.as_u16(), 401 | 404));
+        }
+    }
 }
