@@ -38,6 +38,8 @@ const CLOSE: u8 = 255;
 /// The best first.
 const PROTOCOLS: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io"];
 const CHUNK: usize = 32 << 10;
+/// How often a client is asked whether it lives; what it answers does not matter.
+const BEAT: Duration = Duration::from_secs(5);
 /// No message of a client is larger.
 const MAX_MESSAGE: usize = 1 << 20;
 /// How long a client may take to leave after the last word.
@@ -150,7 +152,9 @@ async fn run(
     let (mut reader, writer) = socket.split(tokio::io::split);
     reader.set_max_message_size(MAX_MESSAGE);
     let (sender, outgoing) = mpsc::channel(8);
+    let pulse = beat(sender.clone());
     let writing = write_all(writer, outgoing);
+    tokio::pin!(writing);
     let working = async move {
         let mut reader = FragmentCollectorRead::new(reader);
         match started {
@@ -161,15 +165,36 @@ async fn run(
             }
         }
     };
-    let ((), written) = tokio::join!(working, writing);
-    written
+    tokio::select! {
+        // Nobody is there any more.
+        written = &mut writing => return written,
+        () = working => {}
+        () = pulse => {}
+    }
+    writing.await
+}
+
+/// Writes something now and then. A client that goes without a word while its input is full is
+/// noticed only so: nothing is read from it then.
+async fn beat(sender: mpsc::Sender<Outgoing>) {
+    loop {
+        tokio::time::sleep(BEAT).await;
+        if sender.send(Outgoing::Control(OpCode::Ping, Vec::new())).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 async fn write_all(
     mut writer: WebSocketWrite<WriteHalf<Socket>>,
     mut outgoing: mpsc::Receiver<Outgoing>,
 ) -> Result<(), WebSocketError> {
+    let mut closed = false;
     while let Some(next) = outgoing.recv().await {
+        if closed {
+            continue;
+        }
+        closed = matches!(next, Outgoing::Control(OpCode::Close, _));
         let frame = match next {
             Outgoing::Message(bytes) => Frame::binary(Payload::Owned(bytes)),
             Outgoing::Control(code, bytes) => Frame::new(true, code, None, Payload::Owned(bytes)),

@@ -105,6 +105,8 @@ fn write_new<'a>(path: &Path, payloads: impl Iterator<Item = &'a [u8]>) -> io::R
     }
     out.flush()?;
     drop(out);
+    // It takes the place of everything there is: a loss of power must not find it empty.
+    file.sync_data()?;
     let len = file.stream_position()?;
     Ok((file, len))
 }

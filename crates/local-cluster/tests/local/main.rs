@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod crash;
 mod kubectl;
+mod leaving;
 mod objects;
 mod pods;
 mod support;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
                 watches::trials(),
                 crash::trials(),
                 pods::trials(),
+                leaving::trials(),
                 kubectl::trials(),
             ]
             .into_iter()

@@ -40,7 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 const POST: PostParams = PostParams { dry_run: false, field_manager: None };
 
 /// A pod of one container that runs a shell command.
-fn pod(name: &str, script: &str) -> Value {
+pub(crate) fn pod(name: &str, script: &str) -> Value {
     json!({
         "metadata": {"name": name},
         "spec": {
@@ -51,11 +51,11 @@ fn pod(name: &str, script: &str) -> Value {
     })
 }
 
-async fn create(pods: &Api<Pod>, pod: Value) -> Pod {
+pub(crate) async fn create(pods: &Api<Pod>, pod: Value) -> Pod {
     pods.create(&POST, &serde_json::from_value(pod).unwrap()).await.unwrap()
 }
 
-async fn pods(daemon: &Daemon) -> Api<Pod> {
+pub(crate) async fn pods(daemon: &Daemon) -> Api<Pod> {
     Api::namespaced(client(&daemon.kubeconfig()).await, "default")
 }
 
@@ -63,7 +63,7 @@ fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
-async fn in_phase(pods: &Api<Pod>, name: &str, wanted: &[&str]) -> Pod {
+pub(crate) async fn in_phase(pods: &Api<Pod>, name: &str, wanted: &[&str]) -> Pod {
     until(|| async {
         let pod = pods.get(name).await.unwrap();
         wanted.contains(&phase(&pod)).then_some(pod)
@@ -79,7 +79,7 @@ async fn gone(pods: &Api<Pod>, name: &str) {
     until(|| async { pods.get_opt(name).await.unwrap().is_none().then_some(()) }).await;
 }
 
-async fn run(pods: &Api<Pod>, name: &str, argv: &[&str]) -> (String, i32) {
+pub(crate) async fn run(pods: &Api<Pod>, name: &str, argv: &[&str]) -> (String, i32) {
     let params = AttachParams::default().stderr(true).max_stdout_buf_size(1 << 22);
     let mut process = pods.exec(name, argv.to_vec(), &params).await.unwrap();
     let mut text = String::new();

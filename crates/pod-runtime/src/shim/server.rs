@@ -24,12 +24,19 @@ const SIGHUP: i32 = 1;
 const SIGKILL: i32 = 9;
 /// Between SIGHUP and SIGKILL for a program whose user has gone.
 const HANG_UP_GRACE: Duration = Duration::from_secs(1);
+/// How long no connection is accepted after one that could not be.
+const OUT_OF_FILES: Duration = Duration::from_millis(20);
 /// The longest line that a program's user may send.
 const MAX_INPUT: u64 = 4096;
 
 /// Accepts until the process ends.
 pub(crate) fn serve(listener: &UnixListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming().flatten() {
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else {
+            // Out of files, most likely.
+            std::thread::sleep(OUT_OF_FILES);
+            continue;
+        };
         let shared = shared.clone();
         // Without a thread the connection is closed, which its user sees.
         threads::spawn("control", move || drop(answer(&shared, stream))).ok();
