@@ -27,7 +27,7 @@ mod relay_killed;
 mod shim;
 
 fn main() {
-    stage::server::build_missing();
+    stage::server::build_servers();
     let mut anywhere =
         [relay_killed::CASES, handlers_killed::CASES, janitor_killed::CASES].concat();
     if !stage::is_given() || std::env::var_os("LOOM_TEST_NODE_IS_HERE").is_some() {

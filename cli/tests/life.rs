@@ -19,7 +19,7 @@ mod web_socket;
 mod whole;
 
 fn main() {
-    stage::server::build_missing();
+    stage::server::build_servers();
     let cases = [whole::CASES, expiry::CASES, start::CASES, plain_client::CASES].concat();
     if stage::is_given() { support::main(&[], &cases) } else { support::main(&cases, &[]) }
 }
