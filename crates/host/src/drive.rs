@@ -155,13 +155,25 @@ impl Run<'_> {
     /// does so too, but what has no room in it would keep the key from ever getting there.
     fn interrupt(&mut self) {
         let Some(terminal) = self.terminal else { return };
-        if !self.generation.session.borrow().is_interrupted() || !terminal.is_full() {
-            return;
-        }
-        // A terminal that cannot be asked is gone, and its program is about to be.
-        if let Ok(Some(input)) = terminal.forget_input() {
-            self.program.input = Some(input);
-            self.generation.session.borrow_mut().forget_before_interrupt();
+        let generation = Rc::clone(&self.generation);
+        while generation.session.borrow().is_interrupted() {
+            let mut session = generation.session.borrow_mut();
+            let (Some(Pending::Bytes(data)), Some(input)) =
+                (session.pending(), &self.program.input)
+            else {
+                return;
+            };
+            // Tried whatever is known of its readiness: nobody tells when a little room appears.
+            match program::write_anyway(input, &data) {
+                Ok(written) => session.wrote(written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // A terminal that cannot be asked is gone, and its program is about to be.
+                    let Ok(Some(input)) = terminal.forget_input() else { return };
+                    self.program.input = Some(input);
+                    session.forget_before_interrupt();
+                }
+                Err(_) => return,
+            }
             self.driver.host.wake_links();
         }
     }

@@ -6,7 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use pty_process::blocking::{Pts, Pty};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal};
 use rustix::termios::{LocalModes, QueueSelector, SpecialCodeIndex, tcflush, tcgetattr};
@@ -44,12 +43,6 @@ impl Terminal {
     /// Says whether the program, not one that it has started, is in front.
     pub(crate) fn has_in_front(&self, program: &Program) -> bool {
         rustix::termios::tcgetpgrp(&self.pty).is_ok_and(|group| group == program.pid)
-    }
-
-    /// Says whether it takes no input now, because nobody reads it.
-    pub(crate) fn is_full(&self) -> bool {
-        let mut asked = [PollFd::new(&self.pty, PollFlags::OUT)];
-        poll(&mut asked, Some(&Timespec::default())) == Ok(0)
     }
 
     /// Forgets input that nobody has read, if Ctrl+C does that on this terminal as it is set now;
@@ -137,6 +130,11 @@ pub(crate) fn read_rest(source: &Watched, buffer: &mut [u8]) -> usize {
 /// Writes what can be written now.
 pub(crate) fn write(source: &Watched, data: &[u8]) -> io::Result<usize> {
     source.try_io(Interest::WRITABLE, |fd| Ok(retry_on_intr(|| rustix::io::write(fd, data))?))
+}
+
+/// Writes what can be written now, whatever is known of readiness.
+pub(crate) fn write_anyway(source: &Watched, data: &[u8]) -> io::Result<usize> {
+    Ok(retry_on_intr(|| rustix::io::write(source.get_ref(), data))?)
 }
 
 fn read_once(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
