@@ -45,6 +45,11 @@ impl Folder {
         &self.0
     }
 
+    /// Returns its last part: the id of a pod.
+    pub(crate) fn name(&self) -> String {
+        self.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// Makes it with what a shim expects inside; fails when it is there.
     pub(crate) fn create(&self) -> io::Result<()> {
         self.create_held().map(drop)

@@ -100,9 +100,12 @@ impl Pod {
     /// When a file or cgroup cannot be removed, or [`Error::Beginning`]; it can be called again.
     pub fn remove(self) -> Result<(), Error> {
         let identity = self.shim()?;
-        if let Some(identity) = &identity {
-            clean::kill_shim(identity);
-            cgroup::remove(&identity.cgroups);
+        match &identity {
+            Some(identity) => {
+                clean::kill_shim(identity);
+                cgroup::remove(&identity.cgroups);
+            }
+            None => cgroup::remove_unknown(&self.folder.name()),
         }
         clean::remove_folder(&self.folder, identity.as_ref()).doing("removing the pod's folder")
     }

@@ -31,8 +31,10 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// Of pods that are started anew each time.
-pub(crate) const COLD: &[Test] =
-    &[("a_shim_that_is_only_beginning_is_no_second_one", Needs::Nothing, only_beginning)];
+pub(crate) const COLD: &[Test] = &[
+    ("a_shim_that_is_only_beginning_is_no_second_one", Needs::Nothing, only_beginning),
+    ("groups_that_nobody_wrote_down_are_removed", Needs::Cgroups, unknown_groups),
+];
 
 /// Holds a shim up at its first step while the state folder has a file `hold`.
 pub(crate) fn while_held(folder: Option<&OsString>) {
@@ -51,6 +53,26 @@ pub(crate) fn start_from_stdin(mut args: impl Iterator<Item = OsString>) -> Exit
     let spec = serde_json::from_reader(std::io::stdin()).unwrap();
     runtime.start(&spec).unwrap();
     ExitCode::SUCCESS
+}
+
+/// Its shim was killed after it had made its groups, and before it said so.
+fn unknown_groups() -> Result<(), Failed> {
+    let bench = Bench::cold();
+    let known = pod(sh("exec sleep 999"));
+    bench.running(&known);
+    let shim = shim_json(&bench, &known.id);
+    let groups = shim["cgroups"].as_array().unwrap().iter().map(|path| path.as_str().unwrap());
+    let other = pod(sh("true")).id;
+    let mut groups: Vec<_> = groups.map(|path| path.replace(&known.id, &other)).collect();
+    assert!(groups.iter().all(|path| path.contains(&other)), "{groups:?}");
+    groups.reverse();
+    groups.iter().for_each(|path| drop(fs::create_dir(path)));
+    let there = || groups.iter().filter(|path| Path::new(path.as_str()).exists()).count();
+    assert_eq!(there(), groups.len());
+    fs::create_dir(bench.state.join("pods").join(&other)).unwrap();
+    bench.runtime.remove(&other).unwrap();
+    assert_eq!(there(), 0);
+    Ok(())
 }
 
 /// Its caller was killed while it was doing its first step.
