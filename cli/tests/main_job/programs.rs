@@ -31,7 +31,7 @@ const HOG: &str = "head -c 1000000000 /dev/zero | tail -c 999999999 >/dev/null";
 fn out_of_memory() {
     let world = World::new();
     let output = world.run_with("new --local --memory 64Mi -- bash -c", &[&format!("exec {HOG}")]);
-    let limited = !text(&output.stderr).contains("limits");
+    let limited = !text(&output.stderr).contains("memory cannot be limited");
     if limited {
         assert_eq!(code(&output), 137, "{}", show(&output));
         assert!(text(&output.stderr).contains("OOMKilled"), "{}", show(&output));
