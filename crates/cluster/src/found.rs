@@ -1,6 +1,6 @@
 //! What the cluster is asked for and what it answers.
 
-use weaver::{OrgId, OwnerId, Phase, Tags, Weaver, WeaverId, WeaverName};
+use weaver::{OrgId, OwnerId, Phase, Tags, Ttl, Weaver, WeaverId, WeaverName};
 
 /// A weaver that the cluster has, with what only its pod knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct PodFacts {
     pub deleting: bool,
     /// Why its limits are not enforced, where the cluster says so.
     pub limits_not_enforced: Option<String>,
+    /// The lifetime it was made with, if it has been given another since.
+    pub asked_ttl: Option<Ttl>,
 }
 
 impl Found {

@@ -198,13 +198,14 @@ impl Cluster {
             return Err(Error::NotFound { what: name });
         }
         let mut weaver = found.weaver.clone();
+        let asked = found.pod.asked_ttl.unwrap_or(weaver.spec.ttl);
         weaver.spec.ttl = ttl;
         let patch = json!({"metadata": {
             "uid": found.pod.uid,
             "resourceVersion": found.pod.resource_version,
             "annotations": {
                 keys::EXPIRES_AT: weaver.expires_at().to_string(),
-                keys::SPEC: pod::stored_spec(&weaver.spec),
+                keys::SPEC: pod::stored_spec(&weaver.spec, asked),
             },
         }});
         let call = self.call("patch", "pods", Some(name.clone()));

@@ -227,6 +227,9 @@ async fn an_extension_that_comes_too_late_loses() {
     let meta = &fake.asked("PATCH")[0].body["metadata"];
     assert_eq!((&meta["resourceVersion"], &meta["uid"]), (&json!("1"), &json!("uid-1")));
     assert_eq!(meta["annotations"]["loom.dev/expires-at"], "2025-03-04T10:00:00Z");
+    let spec = meta["annotations"]["loom.dev/spec"].as_str().unwrap();
+    let spec: Value = serde_json::from_str(spec).unwrap();
+    assert_eq!((&spec["lifetime_hours"], &spec["asked_hours"]), (&json!(24), &json!(4)));
     found.pod.deleting = true;
     let error = cluster.extend(&found, day).await.expect_err("it is going");
     assert!(matches!(error, Error::NotFound { .. }), "{error}");

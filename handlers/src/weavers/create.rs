@@ -16,6 +16,9 @@ use crate::caller::Caller;
 use crate::json::Json;
 use crate::{ApiError, App};
 
+/// How often a name that others want too is tried for again.
+const ATTEMPTS: u32 = 5;
+
 /// Makes a weaver. With an `Idempotency-Key`, the same call again finds the same weaver.
 #[utoipa::path(
     post,
@@ -39,17 +42,14 @@ pub(crate) async fn create(
     Json(asked): Json<CreateWeaver>,
 ) -> Result<impl IntoResponse, ApiError> {
     let keyed = key::id(&caller, &headers)?;
-    let id = keyed.unwrap_or_else(new_id);
     let spec = spec(&app, &caller, asked)?;
-    let admitted = app.policy().admit(id, spec)?;
-    name::check_free(&app, &admitted).await?;
     let found = match keyed {
-        Some(_) => once(&app, &admitted).await?,
-        None => anew(&app, &admitted).await?,
+        Some(id) => once(&app, &app.policy().admit(id, spec)?).await?,
+        None => anew(&app, spec).await?,
     };
     let now = app.cluster().now().await?;
+    let place = [(header::LOCATION, format!("/api/weavers/{}", found.weaver.id))];
     let shown = view(found, now, app.cluster().settings(), &base);
-    let place = [(header::LOCATION, format!("/api/weavers/{id}"))];
     Ok((StatusCode::CREATED, place, axum::Json(shown)))
 }
 
@@ -62,18 +62,40 @@ fn new_id() -> WeaverId {
     WeaverId::from_uuid(Uuid::new_v7(time))
 }
 
-/// Makes a weaver that only this request knows of: it must not stay if the answer gets lost.
-async fn anew(app: &App, admitted: &Admitted) -> Result<Found, ApiError> {
+/// Makes a weaver under a new id. Of several that take one name at once all may give way, so they
+/// try again.
+async fn anew(app: &App, spec: WeaverSpec) -> Result<Found, ApiError> {
+    for attempt in 0..ATTEMPTS {
+        let admitted = app.policy().admit(new_id(), spec.clone())?;
+        name::check_free(app, &admitted).await?;
+        if let Some(found) = make(app, &admitted).await? {
+            return Ok(found);
+        }
+        tokio::time::sleep(name::pause(admitted.id(), attempt)).await;
+    }
+    let admitted = app.policy().admit(new_id(), spec)?;
+    name::check_free(app, &admitted).await?;
+    make(app, &admitted).await?.ok_or_else(|| name::contested(&admitted))
+}
+
+/// Makes a weaver that only this request knows of: it must not stay if the answer gets lost. None
+/// is left if somebody else takes its name at the same time.
+async fn make(app: &App, admitted: &Admitted) -> Result<Option<Found>, ApiError> {
     let orphan = Orphan::new(app, admitted.id());
     let made = app.cluster().create(admitted).await;
     if made.as_ref().is_err_and(is_definite) {
         orphan.keep();
-        return Ok(made?);
+        return Ok(Some(made?));
     }
     let found = made?;
-    name::check_alone(app, admitted).await?;
+    if name::is_alone(app, admitted).await? {
+        orphan.keep();
+        return Ok(Some(found));
+    }
+    // Not left to the orphan's own time: the name must be free before anybody tries again.
+    app.cluster().delete(admitted.id(), &found.uid_guard()).await?;
     orphan.keep();
-    Ok(found)
+    Ok(None)
 }
 
 /// Tells whether an error says for sure that no pod was made.
@@ -102,6 +124,7 @@ fn is_definite(error: &cluster::Error) -> bool {
 
 /// Makes the weaver of a key, or finds it.
 async fn once(app: &App, admitted: &Admitted) -> Result<Found, ApiError> {
+    name::check_free(app, admitted).await?;
     let taken = match app.cluster().create(admitted).await {
         Ok(found) => {
             name::check_alone_or_delete(app, admitted).await?;
@@ -115,10 +138,10 @@ async fn once(app: &App, admitted: &Admitted) -> Result<Found, ApiError> {
             Code::Conflict,
             "the weaver of this Idempotency-Key is being deleted",
         )),
-        Some(found) if key::same_body(&found.weaver.spec, admitted.spec()) => Ok(found),
+        Some(found) if key::same_body(&found, admitted.spec()) => Ok(found),
         Some(_) => Err(ApiError::new(
             Code::IdempotencyKeyReused,
-            "this Idempotency-Key was used with another body, or its weaver was extended since",
+            "this Idempotency-Key was used with another body",
         )),
         None => Err(ApiError::new(Code::Conflict, "it was deleted just now; try again")),
     }

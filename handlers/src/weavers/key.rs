@@ -1,5 +1,6 @@
 //! Idempotency keys: the same key of the same caller is the same weaver.
 
+use cluster::Found;
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -39,10 +40,12 @@ fn uuid(caller: &Caller, key: &str) -> Uuid {
 }
 
 /// Tells whether `there` was asked for with the same body as `asked`.
-pub(crate) fn same_body(there: &WeaverSpec, asked: &WeaverSpec) -> bool {
-    // Names of people change; everything else is what was asked for.
-    let asked = WeaverSpec { owner_name: there.owner_name.clone(), ..asked.clone() };
-    *there == asked
+pub(crate) fn same_body(there: &Found, asked: &WeaverSpec) -> bool {
+    let spec = &there.weaver.spec;
+    // Names of people change, and lifetimes do; everything else is what was asked for.
+    let ttl = there.pod.asked_ttl.unwrap_or(spec.ttl);
+    WeaverSpec { ttl, ..spec.clone() }
+        == WeaverSpec { owner_name: spec.owner_name.clone(), ..asked.clone() }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Names are unique for their owner, without a database: look, make, look again.
 
+use std::time::Duration;
+
 use cluster::{Guard, Query};
 use weaver::{Admitted, WeaverId};
 use wire::problem::{Code, Problem};
@@ -16,20 +18,31 @@ pub(crate) async fn check_free(app: &App, admitted: &Admitted) -> Result<(), Api
 
 /// Looks again once the pod is there: of two that were made at once, whoever sees the other gives
 /// way. Both may, but never do both stay.
-pub(crate) async fn check_alone(app: &App, admitted: &Admitted) -> Result<(), ApiError> {
-    match holder(app, admitted).await? {
-        Some(_) => Err(taken(admitted, "somebody took it at the same time: try again")),
-        None => Ok(()),
-    }
+pub(crate) async fn is_alone(app: &App, admitted: &Admitted) -> Result<bool, ApiError> {
+    Ok(holder(app, admitted).await?.is_none())
 }
 
 /// The same for a weaver of a key, which nobody else deletes when this fails.
 pub(crate) async fn check_alone_or_delete(app: &App, admitted: &Admitted) -> Result<(), ApiError> {
-    let checked = check_alone(app, admitted).await;
-    if checked.is_err() {
-        app.cluster().delete(admitted.id(), &Guard::default()).await?;
-    }
+    let checked = match is_alone(app, admitted).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => Err(contested(admitted)),
+        Err(error) => Err(error),
+    };
+    app.cluster().delete(admitted.id(), &Guard::default()).await?;
     checked
+}
+
+/// Says that several wanted a name at once, again and again.
+pub(crate) fn contested(admitted: &Admitted) -> ApiError {
+    taken(admitted, "somebody took it at the same time: try again")
+}
+
+/// How long somebody who gave way waits before another attempt: each a different time, so that one
+/// of them comes first. Chance is in the id.
+pub(crate) fn pause(given_up: WeaverId, attempt: u32) -> Duration {
+    let chance = given_up.uuid().as_u128() % 200;
+    Duration::from_millis(u64::try_from(chance).unwrap_or_default() << attempt)
 }
 
 async fn holder(app: &App, admitted: &Admitted) -> Result<Option<WeaverId>, ApiError> {

@@ -106,6 +106,26 @@ async fn a_key_finds_its_weaver_again() {
 }
 
 #[tokio::test]
+async fn a_key_finds_its_weaver_after_it_was_extended() {
+    let Rig { fake, server } = rig().await;
+    let first = server.create_with_key("k", &documents()).await.json();
+    let extend = format!("/api/weavers/{}/extend", first["id"].as_str().unwrap());
+    for hours in [8, 6, 4, 9] {
+        let extended = server.post(&extend, &json!({"lifetime_hours": hours})).await;
+        assert_eq!(extended.status, StatusCode::OK, "{}", extended.text);
+        let again = server.create_with_key("k", &documents()).await;
+        assert_eq!(again.status, StatusCode::CREATED, "{}", again.text);
+        let again = again.json();
+        assert_eq!((&again["id"], &again["lifetime_hours"]), (&first["id"], &json!(hours)));
+    }
+    let mut other = documents();
+    other["lifetime_hours"] = json!(9);
+    let other = server.create_with_key("k", &other).await;
+    assert_eq!(other.problem().1, "idempotency_key_reused");
+    assert_eq!(fake.store().pods().len(), 1);
+}
+
+#[tokio::test]
 async fn one_key_at_once_is_one_weaver() {
     let Rig { fake, server } = rig().await;
     let body = json!({"name": "api"});
@@ -132,13 +152,18 @@ async fn a_name_is_its_owners_once() {
 }
 
 #[tokio::test]
-async fn a_name_taken_at_once_is_never_two_weavers() {
-    let Rig { fake, server } = rig().await;
-    let body = json!({"name": "api"});
-    let all = (0..20).map(|_| server.create(body.clone()));
-    let answers = futures::future::join_all(all).await;
-    let made = answers.iter().filter(|answer| answer.status == 201).count();
-    assert!(made <= 1, "{made} were made");
-    server.app.cleaned().await;
-    assert_eq!(fake.store().pods().len(), made);
+async fn a_name_taken_at_once_is_one_weaver() {
+    for many in [2, 20] {
+        let Rig { fake, server } = rig().await;
+        let body = json!({"name": "api"});
+        let all = (0..many).map(|_| server.create(body.clone()));
+        let answers = futures::future::join_all(all).await;
+        let made = answers.iter().filter(|answer| answer.status == 201).count();
+        assert_eq!(made, 1, "of {many}");
+        for answer in answers.iter().filter(|answer| answer.status != 201) {
+            assert_eq!(answer.problem(), (409, "conflict".into(), "name".into()));
+        }
+        server.app.cleaned().await;
+        assert_eq!(fake.store().pods().len(), 1);
+    }
 }

@@ -20,6 +20,9 @@ pub(crate) struct Stored {
     pub(crate) image: Image,
     /// The lifetime.
     pub(crate) lifetime_hours: Ttl,
+    /// The lifetime it was made with, where another was given since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asked_hours: Option<Ttl>,
     /// What is cloned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) repo: Option<RepoUrl>,
@@ -68,6 +71,7 @@ impl Stored {
             version: SCHEMA,
             image: spec.image.clone(),
             lifetime_hours: spec.ttl,
+            asked_hours: None,
             repo: spec.repo.clone(),
             branch: spec.branch.clone(),
             workdir: spec.workdir.clone(),
@@ -91,8 +95,9 @@ impl Stored {
     }
 }
 
-/// Returns the annotation's text for `spec`.
-pub(crate) fn stored_spec(spec: &WeaverSpec) -> String {
-    let stored = Stored::of(spec);
+/// Returns the annotation's text for `spec`, which was `asked` to live for so long.
+pub(crate) fn stored_spec(spec: &WeaverSpec, asked: Ttl) -> String {
+    let asked_hours = Some(asked).filter(|asked| *asked != spec.ttl);
+    let stored = Stored { asked_hours, ..Stored::of(spec) };
     serde_json::to_string(&stored).expect("a struct of strings and numbers is always JSON")
 }

@@ -51,6 +51,7 @@ pub fn read(pod: &Pod) -> Result<Found, Unreadable> {
     let id = id(pod)?;
     let container = main_container(pod)?;
     let stored = stored(pod)?;
+    let facts = PodFacts { asked_ttl: stored.asked_hours, ..facts(pod) };
     let weaver = Weaver {
         id,
         created_at: created_at(pod, &stored)?,
@@ -59,7 +60,7 @@ pub fn read(pod: &Pod) -> Result<Found, Unreadable> {
         why: why::why(pod),
         exit_code: phase::exit_code(pod),
     };
-    Ok(Found { weaver, pod: facts(pod) })
+    Ok(Found { weaver, pod: facts })
 }
 
 fn id(pod: &Pod) -> Result<WeaverId, Unreadable> {
@@ -185,6 +186,7 @@ fn facts(pod: &Pod) -> PodFacts {
         node: text(pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref())),
         deleting: meta.deletion_timestamp.is_some(),
         limits_not_enforced: status.and_then(limits_not_enforced),
+        asked_ttl: None,
     }
 }
 

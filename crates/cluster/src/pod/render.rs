@@ -62,7 +62,7 @@ fn annotations(spec: &WeaverSpec, created_at: Timestamp) -> BTreeMap<String, Str
         (keys::CREATED_AT.to_owned(), created_at.to_string()),
         (keys::EXPIRES_AT.to_owned(), spec.ttl.end(created_at).to_string()),
         (keys::OWNER_NAME.to_owned(), spec.owner_name.clone()),
-        (keys::SPEC.to_owned(), stored_spec(spec)),
+        (keys::SPEC.to_owned(), stored_spec(spec, spec.ttl)),
     ])
 }
 
