@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use cluster::{Cluster, Error, Exec, ExecRequest, Found, LogQuery};
 use futures::stream::{BoxStream, StreamExt};
+use jiff::{SignedDuration, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use weaver::{Phase, WeaverId, Why};
@@ -24,6 +25,8 @@ const WHY: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_millis(250);
 /// How many failures in a row are waited out.
 const FAILURES: u32 = 4;
+/// How far our reading of the API server's clock may be behind the janitor's.
+const SLACK: SignedDuration = SignedDuration::from_secs(2);
 /// Most bytes of the log of a weaver that ended before it could be reached.
 const LOG: usize = 4 * 1024 * 1024;
 /// Most bytes of one frame of log.
@@ -158,16 +161,24 @@ struct Watch {
     changes: BoxStream<'static, cluster::Result<Option<Found>>>,
     latest: Option<Found>,
     failures: u32,
+    /// Whose clock tells an expiry from a deletion: the one that the deadline was written by.
+    cluster: Cluster,
+    /// When the last change was seen, on that clock.
+    seen: Timestamp,
 }
 
 impl Watch {
     fn new(cluster: &Cluster, id: WeaverId) -> Self {
-        Self { id, changes: cluster.watch_one(id).boxed(), latest: None, failures: 0 }
+        let changes = cluster.watch_one(id).boxed();
+        let (cluster, seen) = (cluster.clone(), service::clock::now());
+        Self { id, changes, latest: None, failures: 0, cluster, seen }
     }
 
     /// Waits for the next change. It may be dropped and called again.
     async fn change(&mut self) -> Result<(), End> {
-        match self.changes.next().await {
+        let next = self.changes.next().await;
+        self.seen = self.cluster.last_seen_time().unwrap_or_else(service::clock::now);
+        match next {
             Some(Ok(Some(found))) => {
                 self.failures = 0;
                 self.latest = Some(found);
@@ -194,7 +205,7 @@ impl Watch {
                 change?;
             }
             let Some(found) = &self.latest else { continue };
-            if let Some(end) = end_of(found) {
+            if let Some(end) = end_of(found, self.seen) {
                 return Err(end);
             }
             wait = Duration::MAX;
@@ -235,7 +246,7 @@ impl Watch {
     async fn why(&mut self) -> End {
         let known = async {
             loop {
-                if let Some(end) = self.latest.as_ref().and_then(end_of) {
+                if let Some(end) = self.latest.as_ref().and_then(|found| end_of(found, self.seen)) {
                     return end;
                 }
                 if let Err(end) = self.change().await {
@@ -247,16 +258,16 @@ impl Watch {
     }
 
     fn gone(&self) -> End {
-        self.latest.as_ref().map_or(End::Deleted, deleted)
+        self.latest.as_ref().map_or(End::Deleted, |found| deleted(found, self.seen))
     }
 }
 
 /// Returns how a weaver has ended, if it has. What a deletion does to the program is no exit: one
 /// that came before it was told by the host.
-fn end_of(found: &Found) -> Option<End> {
+fn end_of(found: &Found, now: Timestamp) -> Option<End> {
     let weaver = &found.weaver;
     match (weaver.phase, weaver.exit_code) {
-        _ if found.pod.deleting => Some(deleted(found)),
+        _ if found.pod.deleting => Some(deleted(found, now)),
         (Phase::Succeeded | Phase::Failed, Some(code)) => Some(End::Exited(code)),
         (Phase::Succeeded, None) => Some(End::Exited(0)),
         (Phase::Failed, None) => Some(End::Failed(weaver.why.clone().unwrap_or_else(unknown))),
@@ -264,8 +275,8 @@ fn end_of(found: &Found) -> Option<End> {
     }
 }
 
-fn deleted(found: &Found) -> End {
-    if found.weaver.is_expired(service::clock::now()) { End::Expired } else { End::Deleted }
+fn deleted(found: &Found, now: Timestamp) -> End {
+    if found.weaver.is_expired(now + SLACK) { End::Expired } else { End::Deleted }
 }
 
 fn unknown() -> Why {
@@ -285,12 +296,16 @@ mod tests {
 
     #[test]
     fn a_program_that_a_deletion_has_ended_is_no_exit() {
-        let expired = Some(End::Expired);
+        let deadline = Weaver::sample().expires_at();
+        let end = |phase, code, deleting| end_of(&found(phase, code, deleting), deadline);
         for phase in [Phase::Running, Phase::Failed] {
-            assert_eq!(end_of(&found(phase, Some(143), true)), expired, "{phase}");
+            assert_eq!(end(phase, Some(143), true), Some(End::Expired), "{phase}");
+            let early =
+                end_of(&found(phase, Some(143), true), deadline - SignedDuration::from_secs(3));
+            assert_eq!(early, Some(End::Deleted), "{phase}");
         }
-        assert_eq!(end_of(&found(Phase::Failed, Some(7), false)), Some(End::Exited(7)));
-        assert_eq!(end_of(&found(Phase::Succeeded, Some(0), false)), Some(End::Exited(0)));
-        assert_eq!(end_of(&found(Phase::Running, None, false)), None);
+        assert_eq!(end(Phase::Failed, Some(7), false), Some(End::Exited(7)));
+        assert_eq!(end(Phase::Succeeded, Some(0), false), Some(End::Exited(0)));
+        assert_eq!(end(Phase::Running, None, false), None);
     }
 }

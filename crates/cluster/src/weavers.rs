@@ -79,6 +79,12 @@ impl Cluster {
         }
     }
 
+    /// Returns the time on the API server's clock if it is known, without asking.
+    #[must_use]
+    pub fn last_seen_time(&self) -> Option<Timestamp> {
+        self.inner.clock.now()
+    }
+
     /// Checks that the namespace is there to be used. The server does not create it.
     ///
     /// # Errors
