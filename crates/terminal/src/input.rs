@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::line::Line;
 use crate::ring::count;
@@ -16,6 +16,9 @@ const REMEMBERED: usize = 64;
 const MEMORY: Duration = Duration::from_secs(3600);
 /// Most bytes of a client that wait for the program. Clients keep 256 KiB unacknowledged at most.
 const QUEUE: u64 = 1024 * 1024;
+
+/// Most bytes of keys that are joined while they wait.
+const JOINED: usize = 4096;
 
 /// Ctrl+C.
 const INTERRUPT: u8 = 3;
@@ -108,8 +111,25 @@ impl Input {
         }
         data.advance(usize::try_from(before).unwrap_or(usize::MAX));
         known.expect(count(&data))?;
-        self.queue.push_back((client.to_owned(), Pending::Bytes(data)));
+        self.push(client, data);
         Ok(Accepted::New)
+    }
+
+    /// Puts bytes behind what waits. Keys of one client are joined: of a million that nobody reads
+    /// each would otherwise have a place of its own. Ctrl+C by itself stays by itself.
+    fn push(&mut self, client: &str, data: Bytes) {
+        if let Some((last, Pending::Bytes(waiting))) = self.queue.back_mut()
+            && last == client
+            && waiting.len() + data.len() <= JOINED
+            && !is_interrupt(waiting)
+            && !is_interrupt(&data)
+        {
+            let mut joined = BytesMut::from(std::mem::take(waiting));
+            joined.extend_from_slice(&data);
+            *waiting = joined.freeze();
+        } else {
+            self.queue.push_back((client.to_owned(), Pending::Bytes(data)));
+        }
     }
 
     pub(crate) fn leave(
@@ -192,7 +212,7 @@ impl Input {
     /// Returns the place of the last Ctrl+C that has something before it.
     fn interrupt(&self) -> Option<usize> {
         let is = |(_, pending): &(String, Pending)| match pending {
-            Pending::Bytes(data) => data.iter().all(|byte| *byte == INTERRUPT),
+            Pending::Bytes(data) => is_interrupt(data),
             Pending::Leave(_) | Pending::Eof => false,
         };
         self.queue.iter().rposition(is).filter(|place| *place > 0)
@@ -235,6 +255,10 @@ impl Input {
             self.clients.remove(&name);
         }
     }
+}
+
+fn is_interrupt(data: &[u8]) -> bool {
+    data.iter().all(|byte| *byte == INTERRUPT)
 }
 
 impl Client {
@@ -322,6 +346,36 @@ mod tests {
         let block = Bytes::from(vec![b'x'; 1 << 20]);
         assert_eq!(input.take("a", 0, block), Ok(Accepted::New));
         assert_eq!(input.take("a", 1 << 20, Bytes::from_static(b"y")), Err(InputError::Full));
+    }
+
+    #[test]
+    fn a_million_single_keys_cost_little_more_than_their_bytes() {
+        let mut input = Input::default();
+        input.attach("a", NOW);
+        let keys: Vec<u8> = (0..1 << 20).map(|nth: u32| b'a' + nth.to_le_bytes()[0] % 26).collect();
+        for (offset, key) in (0..).zip(&keys) {
+            input.take("a", offset, Bytes::copy_from_slice(&[*key])).unwrap();
+        }
+        assert!(input.queue.len() <= keys.len() / JOINED + 1, "{}", input.queue.len());
+        input.attach("b", NOW);
+        for (offset, client) in [(keys.len(), "a"), (0, "b")] {
+            let late = input.take(client, offset as u64, Bytes::from_static(b"z"));
+            assert_eq!(late.is_ok(), client == "b");
+        }
+        assert_eq!(typed(&mut input), [&keys[..], b"z"].concat());
+        assert_eq!((input.reached("a"), input.reached("b")), (keys.len() as u64, 1));
+    }
+
+    #[test]
+    fn ctrl_c_by_itself_is_not_joined_to_other_keys() {
+        let mut input = Input::default();
+        input.attach("a", NOW);
+        for (offset, key) in (0..).zip([b"x", b"\x03", b"y", b"z"]) {
+            input.take("a", offset, Bytes::from_static(key)).unwrap();
+        }
+        assert!(input.is_interrupted());
+        input.forget_before_interrupt();
+        assert_eq!(typed(&mut input), b"\x03yz");
     }
 
     #[test]
