@@ -25,14 +25,19 @@ fn no_image() {
 
 fn no_image_on_pipes() {
     let stage = Stage::new();
-    for line in ["new --no-attach", "new --json", "new"] {
-        let output = stage.run(&format!("{line} --image {NO_IMAGE}"), &[]);
-        let said = text(&output.stderr);
-        assert_eq!((code(&output), text(&output.stdout).as_str()), (255, ""), "{line}");
-        let last = said.lines().last().unwrap_or_default();
-        assert!(last.starts_with("loom: ErrImage") && last.contains(NO_IMAGE), "{line}: {said}");
-        assert!(last.contains("; deleted W-"), "{line}: {said}");
-    }
+    std::thread::scope(|scope| {
+        for line in ["new --no-attach", "new --json", "new"] {
+            let stage = &stage;
+            scope.spawn(move || {
+                let output = stage.run(&format!("{line} --image {NO_IMAGE}"), &[]);
+                let said = text(&output.stderr);
+                assert_eq!((code(&output), text(&output.stdout).as_str()), (255, ""), "{line}");
+                let last = said.lines().last().unwrap_or_default();
+                let named = last.starts_with("loom: ErrImage") && last.contains(NO_IMAGE);
+                assert!(named && last.contains("; deleted W-"), "{line}: {said}");
+            });
+        }
+    });
     until("the pods are gone", || stage.kube.pods().is_empty());
 }
 
