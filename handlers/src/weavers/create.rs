@@ -1,5 +1,7 @@
 //! `POST /api/weavers`.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::IntoResponse;
 use cluster::Found;
@@ -18,6 +20,8 @@ use crate::{ApiError, App};
 
 /// How often a name that others want too is tried for again.
 const ATTEMPTS: u32 = 5;
+/// How often is looked whether a pod that is being deleted is gone.
+const GOING: Duration = Duration::from_millis(200);
 
 /// Makes a weaver. With an `Idempotency-Key`, the same call again finds the same weaver.
 #[utoipa::path(
@@ -122,13 +126,35 @@ fn is_definite(error: &cluster::Error) -> bool {
     }
 }
 
-/// Makes the weaver of a key, or finds it.
+/// Makes the weaver of a key, or finds it; tries again as [`anew`] does.
 async fn once(app: &App, admitted: &Admitted) -> Result<Found, ApiError> {
-    name::check_free(app, admitted).await?;
+    for attempt in 0..ATTEMPTS {
+        name::check_free(app, admitted).await?;
+        if let Some(found) = make_or_find(app, admitted).await? {
+            return Ok(found);
+        }
+        tokio::time::sleep(name::pause(admitted.id(), attempt)).await;
+        gone(app, admitted.id()).await?;
+    }
+    Err(name::contested(admitted))
+}
+
+/// Waits until a pod that gave way is gone: the next one of its key has the same name. The
+/// request's own deadline bounds it.
+async fn gone(app: &App, id: WeaverId) -> Result<(), ApiError> {
+    while app.cluster().get(id).await?.is_some_and(|found| found.pod.deleting) {
+        tokio::time::sleep(GOING).await;
+    }
+    Ok(())
+}
+
+/// Makes the weaver of a key, or finds it; none is left if somebody else takes its name at the
+/// same time.
+async fn make_or_find(app: &App, admitted: &Admitted) -> Result<Option<Found>, ApiError> {
     let taken = match app.cluster().create(admitted).await {
         Ok(found) => {
-            name::check_alone_or_delete(app, admitted).await?;
-            return Ok(found);
+            let alone = name::is_alone_or_delete(app, admitted).await?;
+            return Ok(alone.then_some(found));
         }
         Err(cluster::Error::AlreadyExists { .. }) => app.cluster().get(admitted.id()).await?,
         Err(error) => return Err(error.into()),
@@ -138,7 +164,7 @@ async fn once(app: &App, admitted: &Admitted) -> Result<Found, ApiError> {
             Code::Conflict,
             "the weaver of this Idempotency-Key is being deleted",
         )),
-        Some(found) if key::same_body(&found, admitted.spec()) => Ok(found),
+        Some(found) if key::same_body(&found, admitted.spec()) => Ok(Some(found)),
         Some(_) => Err(ApiError::new(
             Code::IdempotencyKeyReused,
             "this Idempotency-Key was used with another body",

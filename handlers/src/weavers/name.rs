@@ -23,14 +23,12 @@ pub(crate) async fn is_alone(app: &App, admitted: &Admitted) -> Result<bool, Api
 }
 
 /// The same for a weaver of a key, which nobody else deletes when this fails.
-pub(crate) async fn check_alone_or_delete(app: &App, admitted: &Admitted) -> Result<(), ApiError> {
-    let checked = match is_alone(app, admitted).await {
-        Ok(true) => return Ok(()),
-        Ok(false) => Err(contested(admitted)),
-        Err(error) => Err(error),
-    };
-    app.cluster().delete(admitted.id(), &Guard::default()).await?;
-    checked
+pub(crate) async fn is_alone_or_delete(app: &App, admitted: &Admitted) -> Result<bool, ApiError> {
+    let alone = is_alone(app, admitted).await;
+    if !matches!(alone, Ok(true)) {
+        app.cluster().delete(admitted.id(), &Guard::default()).await?;
+    }
+    alone
 }
 
 /// Says that several wanted a name at once, again and again.

@@ -153,13 +153,16 @@ async fn a_name_is_its_owners_once() {
 
 #[tokio::test]
 async fn a_name_taken_at_once_is_one_weaver() {
-    for many in [2, 20] {
+    for (many, keyed) in [(2, false), (20, false), (2, true), (20, true)] {
         let Rig { fake, server } = rig().await;
         let body = json!({"name": "api"});
-        let all = (0..many).map(|_| server.create(body.clone()));
+        let all = (0..many).map(async |nth| match keyed {
+            true => server.create_with_key(&format!("key-{nth}"), &body).await,
+            false => server.create(body.clone()).await,
+        });
         let answers = futures::future::join_all(all).await;
         let made = answers.iter().filter(|answer| answer.status == 201).count();
-        assert_eq!(made, 1, "of {many}");
+        assert_eq!(made, 1, "of {many}, keyed: {keyed}");
         for answer in answers.iter().filter(|answer| answer.status != 201) {
             assert_eq!(answer.problem(), (409, "conflict".into(), "name".into()));
         }
