@@ -1,6 +1,5 @@
 //! The daemon in the background: found, restarted, stopped, and what outlives it.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::process::{Signal, kill_process};
@@ -87,12 +86,19 @@ fn daemon_after_ps_of(world: &World, other: &Path) -> rustix::process::Pid {
     rustix::process::Pid::from_raw(pid).unwrap()
 }
 
+/// Makes a program of a file, by a process of its own: one that this process writes may be open for
+/// writing in a child of another test's thread, and then it is a "text file busy".
+fn install(from: &Path, to: &Path) {
+    let made = std::process::Command::new("install").arg("-m755").args([from, to]).status();
+    assert!(made.unwrap().success());
+}
+
 /// What `cargo install` makes of the program in target/, or a package of both.
 fn a_copy() {
     let world = World::new();
     world.idle("");
     let copy = world.path("copied-loom");
-    std::fs::copy(crate::support::loom(), &copy).unwrap();
+    install(&crate::support::loom(), &copy);
     std::fs::File::open(&copy).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(daemon_after_ps_of(&world, &copy), world.daemon());
 }
@@ -107,9 +113,9 @@ fn another_build() {
     let head = head.concat();
     let at = program.windows(16).position(|bytes| bytes == head).unwrap();
     program[at + 16] ^= 1;
-    let other = world.path("other-loom");
-    std::fs::write(&other, program).unwrap();
-    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (bytes, other) = (world.path("other-bytes"), world.path("other-loom"));
+    std::fs::write(&bytes, program).unwrap();
+    install(&bytes, &other);
     assert_ne!(daemon_after_ps_of(&world, &other), first);
     assert_eq!(world.ok("exec - -- echo alive"), "alive\n");
 }
