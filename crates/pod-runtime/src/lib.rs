@@ -35,6 +35,7 @@
 
 mod clock;
 mod control;
+mod copy;
 mod error;
 mod fdpass;
 mod folder;

@@ -1,7 +1,8 @@
 //! What a pod is asked to be and what became of it: plain data, written to disk as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -63,7 +64,7 @@ pub struct FileContent {
     pub mode: u32,
 }
 
-/// A root file system that this machine can provide without a registry.
+/// A root file system that is on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Image {
@@ -71,6 +72,38 @@ pub enum Image {
     Host,
     /// `loom.local/tools`: the running binary under the name `loom-host`, nothing else.
     Tools,
+    /// The unpacked files of an image, never written: a container's own changes lie above them.
+    ///
+    /// Run by root, the files have the ids that they have in the image; else they all are the
+    /// caller's.
+    Rootfs {
+        /// A folder that stays as it is for as long as the pod lives.
+        path: PathBuf,
+    },
+}
+
+impl PodSpec {
+    /// Returns the folders of unpacked images that it needs, each once.
+    pub(crate) fn rootfs_paths(&self) -> Vec<PathBuf> {
+        let containers = self.init_containers.iter().chain(&self.containers);
+        let volumes = self.volumes.values().filter_map(|volume| match volume {
+            Volume::Image(image) => Some(image),
+            Volume::EmptyDir { .. } | Volume::Files(_) => None,
+        });
+        let all = containers.map(|container| &container.image).chain(volumes);
+        let paths = all.filter_map(Image::rootfs_path).cloned();
+        paths.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+impl Image {
+    /// Returns the folder of an unpacked image.
+    pub(crate) fn rootfs_path(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Rootfs { path } => Some(path),
+            Self::Host | Self::Tools => None,
+        }
+    }
 }
 
 /// What of a pod can be made before the pod is known: see [`crate::Runtime::prepare`].
@@ -92,6 +125,8 @@ impl Mould {
         let [only] = pod.containers.as_slice() else { return false };
         pod.init_containers.is_empty()
             && pod.network == self.network
+            // Which ids a pod has depends on it.
+            && (self.image.rootfs_path().is_some() || pod.rootfs_paths().is_empty())
             && (&only.image, only.uid, only.gid) == (&self.image, self.uid, self.gid)
     }
 }

@@ -52,7 +52,7 @@ fn container(source: &Source<'_>, given: &Value, hostname: &str) -> Result<Conta
     })?;
     let workdir = match (given["workingDir"].as_str().unwrap_or_default(), &image) {
         ("", Image::Host) => HOME,
-        ("", Image::Tools) => "/",
+        ("", Image::Tools | Image::Rootfs { .. }) => "/",
         (given, _) => given,
     };
     Ok(ContainerSpec {
@@ -84,7 +84,7 @@ fn argv(given: &Value, image: &Image, env: &[(String, String)]) -> Option<Vec<St
     match image {
         _ if !argv.is_empty() => Some(argv),
         Image::Host => Some(vec!["/bin/sh".into()]),
-        Image::Tools => None,
+        Image::Tools | Image::Rootfs { .. } => None,
     }
 }
 

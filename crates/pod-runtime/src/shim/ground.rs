@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     name: String,
     /// User and group inside where there is only one id.
     single: (u32, u32),
+    /// Whether it shows unpacked images: of an ordinary user they have one owner, as the pod then.
+    unpacked: bool,
     network: bool,
     containers: Vec<String>,
     /// Of a spare: its root is laid out and its zygote already where its container will be.
@@ -33,6 +35,7 @@ impl Plan {
         Self {
             name: spec.id.clone(),
             single: spec.containers.first().map_or((0, 0), |first| (first.uid, first.gid)),
+            unpacked: !spec.rootfs_paths().is_empty(),
             network: spec.network == Network::User,
             containers: all.map(|container| container.name.clone()).collect(),
             mould: None,
@@ -44,7 +47,8 @@ impl Plan {
         let single = (mould.uid, mould.gid);
         let containers = vec![cgroup::ONLY.to_owned()];
         let network = mould.network == Network::User;
-        Self { name, single, network, containers, mould: Some(mould) }
+        let unpacked = mould.image.rootfs_path().is_some();
+        Self { name, single, unpacked, network, containers, mould: Some(mould) }
     }
 }
 
@@ -67,7 +71,7 @@ impl Ground {
         std::env::set_current_dir(folder.files()).map_err(failed("entering the pod's folder"))?;
         // Its path changes when a pod takes it.
         let folder = &Folder::new(PathBuf::from(".."));
-        let claim = ids::claim(&plan.name, plan.single);
+        let claim = ids::claim(&plan.name, plan.single, plan.unpacked);
         if let IdMap::Range { uid, gid } = claim.map {
             std::os::unix::fs::chown(".", Some(uid), Some(gid))
                 .map_err(failed("giving the pod its folder"))?;

@@ -102,7 +102,10 @@ fn helper(name: &str, pid: i32, first: u32, own: u32) -> bool {
 }
 
 /// Chooses ids for a pod that no other living pod of this machine has, where there are enough.
-pub(crate) fn claim(pod: &str, single: (u32, u32)) -> Claim {
+///
+/// `unpacked`: it shows files of images. Those that an ordinary user has unpacked are all the
+/// user's own, and only with the single id somebody's in the pod.
+pub(crate) fn claim(pod: &str, single: (u32, u32), unpacked: bool) -> Claim {
     let single = IdMap::Single { uid: single.0, gid: single.1 };
     if geteuid().is_root() && covers("/proc/self/uid_map") && covers("/proc/self/gid_map") {
         return claim_slot(pod, SLOTS, |slot| {
@@ -111,7 +114,7 @@ pub(crate) fn claim(pod: &str, single: (u32, u32)) -> Claim {
         })
         .unwrap_or(Claim { map: single, _lock: None });
     }
-    match subordinate() {
+    match subordinate().filter(|_| !unpacked) {
         // One range is shared by all pods of its user; several are dealt out.
         Some((uid, gid, 1)) => Claim { map: IdMap::Subordinate { uid, gid }, _lock: None },
         Some((uid, gid, slots)) => claim_slot(pod, slots, |slot| IdMap::Subordinate {

@@ -4,6 +4,7 @@ pub(crate) mod cgroup;
 pub(crate) mod clean;
 mod ground;
 pub(crate) mod ids;
+mod images;
 mod life;
 mod link;
 mod logs;
@@ -148,14 +149,19 @@ fn read_spec(folder: &Folder) -> Result<PodSpec, StartReport> {
 fn settle(ground: Ground, folder: &Folder, spec: PodSpec) -> Result<Born, StartReport> {
     let failed = StartReport::failed;
     let network = ground.tun.is_some();
+    let paths = spec.rootfs_paths();
+    let images =
+        images::open(&paths, ground.ids, ground.zygote).map_err(failed("showing an image"))?;
     let setup = message::Setup {
         ids: ground.ids,
+        images: paths,
         hostname: spec.hostname.clone(),
         volumes: spec.volumes.clone(),
         ip: network.then_some(IpAddr::V4(netstack::POD_IP)),
         dns: network.then_some(IpAddr::V4(netstack::DNS)),
     };
-    message::send(&ground.link, &message::Order::Setup(Box::new(setup)), &[])
+    let images: Vec<_> = images.iter().map(AsFd::as_fd).collect();
+    message::send(&ground.link, &message::Order::Setup(Box::new(setup)), &images)
         .map_err(failed("telling the pod's first process"))?;
     let status = first_status(&spec, &ground);
     folder::write_json(&folder.status(), &status).map_err(failed("writing the status"))?;

@@ -13,7 +13,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use super::confine::{self, Filters};
 use super::failure::{Failure, Step};
 use super::message::{Setup, Stdio};
-use super::{Streams, mounts, program, rootfs, volumes};
+use super::{Streams, etc, mounts, program, rootfs, volumes};
 use crate::fdpass;
 use crate::shim::ids::RANGE;
 use crate::spec::ContainerSpec;
@@ -51,14 +51,20 @@ pub(crate) fn run(
 ) -> Result<Infallible, Failure> {
     context.check_ids()?;
     begin()?;
-    let detached = volumes::detach(context.setup, context.container)?;
+    let mut detached = volumes::detach(context.setup, context.container)?;
+    let made_up = context.container.image.rootfs_path().is_none();
+    if !made_up {
+        detached.extend(etc::detach(&context)?);
+    }
     rootfs::enter(&context, laid_out)?;
     volumes::attach(&detached)?;
     drop(detached);
     rootfs::enter_workdir(&context)?;
     if context.container.read_only_root {
         mounts::restrict("/", mounts::READ_ONLY, false)?;
-        mounts::restrict("/etc", mounts::READ_ONLY, false)?;
+        if made_up {
+            mounts::restrict("/etc", mounts::READ_ONLY, false)?;
+        }
     }
     // As late as can be: see cgroup::warm_up.
     join_cgroups(streams)?;

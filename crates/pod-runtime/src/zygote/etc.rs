@@ -8,9 +8,11 @@ use std::path::Path;
 
 use rustix::mount::MountFlags;
 
+use super::container::Context;
 use super::failure::{Failure, Step};
 use super::message::Setup;
 use super::mounts::{self, HARMLESS, READ_ONLY};
+use super::volumes::Detached;
 use crate::spec::Image;
 
 /// The user's name and home.
@@ -67,8 +69,33 @@ pub(crate) fn fill(setup: &Setup, image: &Image, uid: u32, gid: u32) -> Result<(
     symlink("/proc/self/mounts", "etc/mtab").step("linking /etc/mtab")?;
     match image {
         Image::Host => from_host(),
-        Image::Tools => Ok(()),
+        Image::Tools | Image::Rootfs { .. } => Ok(()),
     }
+}
+
+/// What Kubernetes puts over an image's own /etc.
+const PUT_OVER: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+
+/// Makes the files that are put over an image's own; the current folder is the pod's `fs`.
+pub(crate) fn detach(context: &Context<'_>) -> Result<Vec<Detached>, Failure> {
+    let container = context.container;
+    let folder = format!("etc-{}", container.name);
+    mounts::folder(&folder, 0o755)?;
+    let mut detached = Vec::new();
+    for (name, content) in made_up(context.setup, 0, 0) {
+        let path = format!("/etc/{name}");
+        let taken = container.mounts.iter().any(|mount| mount.path == "/etc" || mount.path == path);
+        if taken || !PUT_OVER.contains(&name) {
+            continue;
+        }
+        let source = format!("{folder}/{name}");
+        fs::write(&source, content).step(&format!("writing {path}"))?;
+        let file = fs::File::open(&source).step(&format!("opening {path}"))?;
+        let fixed = if container.read_only_root { READ_ONLY } else { 0 };
+        let tree = mounts::detach(file, fixed | HARMLESS).step(&format!("mounting {path}"))?;
+        detached.push(Detached { tree, path });
+    }
+    Ok(detached)
 }
 
 fn made_up(setup: &Setup, uid: u32, gid: u32) -> Vec<(&'static str, String)> {

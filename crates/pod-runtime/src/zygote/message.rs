@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub(crate) struct Setup {
     pub(crate) ids: IdMap,
     pub(crate) hostname: String,
     pub(crate) volumes: BTreeMap<String, Volume>,
+    /// Unpacked images, in the order in which [`super::images`] shows them. With a range of ids
+    /// each comes as a mount that is nowhere yet.
+    pub(crate) images: Vec<PathBuf>,
     /// Its address and name server, when it has a network.
     pub(crate) ip: Option<std::net::IpAddr>,
     pub(crate) dns: Option<std::net::IpAddr>,

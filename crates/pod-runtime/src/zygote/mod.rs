@@ -3,11 +3,13 @@
 //! It keeps the host's mounts in view (as a slave, so that the host may unmount), because each
 //! container builds its root from them. Containers see neither it nor each other.
 
+pub(crate) mod beneath;
 pub(crate) mod confine;
 pub(crate) mod container;
 pub(crate) mod devices;
 pub(crate) mod etc;
 pub(crate) mod failure;
+pub(crate) mod images;
 pub(crate) mod message;
 pub(crate) mod mounts;
 pub(crate) mod program;
@@ -115,7 +117,8 @@ fn begin(
         rootfs::lay_out(rootfs::AHEAD, image, (ids.uid(*uid), ids.gid(*gid)))?;
     }
     let filters = Filters::compile().map_err(Failure::Program)?;
-    let Ok(Some((Order::Setup(setup), _))) = message::recv(link) else { return Ok(None) };
+    let Ok(Some((Order::Setup(setup), given))) = message::recv(link) else { return Ok(None) };
+    images::show(&setup, &given)?;
     rustix::system::sethostname(setup.hostname.as_bytes()).step("setting the host name")?;
     volumes::prepare(&setup)?;
     Ok(Some((*setup, filters)))

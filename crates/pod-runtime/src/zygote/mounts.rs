@@ -70,6 +70,12 @@ pub(crate) fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     Ok(move_mount(tree, c"", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
+/// Puts such a copy on what a descriptor refers to.
+pub(crate) fn attach_on(tree: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, c"", target, c"", flags)?)
+}
+
 /// Makes a folder with exactly this mode, and those above it.
 pub(crate) fn folder(path: &str, mode: u32) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(0o755).create(path);

@@ -1,4 +1,5 @@
-//! A container's root: built beside its volumes from the host's mounts, then made the root.
+//! A container's root: built beside its volumes from the host's mounts or an image's files, then
+//! made the root.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -6,10 +7,11 @@ use std::path::Path;
 
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
+use super::beneath::Root;
 use super::container::Context;
 use super::failure::{Failure, Step};
 use super::mounts::{self, HARMLESS, READ_ONLY};
-use super::{devices, etc, volumes};
+use super::{devices, etc, images, volumes};
 use crate::TOOLS_BINARY;
 use crate::spec::Image;
 
@@ -20,33 +22,62 @@ const BESIDE_USR: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"]
 
 /// Builds the root and enters it; the current folder is the pod's `fs`.
 pub(crate) fn enter(context: &Context<'_>, laid_out: bool) -> Result<(), Failure> {
+    match &context.container.image {
+        Image::Rootfs { path } => unpacked(context, path)?,
+        image @ (Image::Host | Image::Tools) => made_up(context, image, laid_out)?,
+    }
+    pivot()?;
+    devices::mask_proc()
+}
+
+/// A root with nothing in it but what we put there.
+fn made_up(context: &Context<'_>, image: &Image, laid_out: bool) -> Result<(), Failure> {
     let root = match laid_out {
         true => AHEAD.to_owned(),
         false => format!("root-{}", context.container.name),
     };
     let (uid, gid) = context.ids();
     if !laid_out {
-        lay_out(&root, &context.container.image, (uid, gid))?;
+        lay_out(&root, image, (uid, gid))?;
     }
     // pivot_root wants a mount of its own.
     mount_bind(&root, &root).step("binding the root")?;
     std::env::set_current_dir(&root).step("entering the root")?;
     mounts::restrict(".", HARMLESS, false)?;
     devices::proc()?;
-    match context.container.image {
-        Image::Host => host()?,
-        Image::Tools => tools()?,
+    if *image == Image::Host {
+        host()?
+    } else {
+        tools()?
     }
-    etc::fill(context.setup, &context.container.image, uid, gid)?;
+    etc::fill(context.setup, image, uid, gid)?;
     devices::dev(context.setup.ids.is_range())?;
-    devices::sys()?;
-    pivot()?;
-    devices::mask_proc()
+    devices::sys()
+}
+
+/// A root with the files of an image, of which nothing is trusted.
+fn unpacked(context: &Context<'_>, path: &Path) -> Result<(), Failure> {
+    let name = &context.container.name;
+    let (image, root) = (images::find(context.setup, path)?, format!("root-{name}"));
+    let owners = context.setup.ids.is_range();
+    images::lay_over(&image, &root, name, owners)?;
+    std::env::set_current_dir(&root).step("entering the root")?;
+    mounts::restrict(".", HARMLESS, false)?;
+    let here = Root::open(".").step("opening the root")?;
+    for name in ["proc", "dev", "sys"] {
+        here.own_folder(name).step(&format!("making /{name}"))?;
+    }
+    devices::proc()?;
+    devices::dev(owners)?;
+    devices::sys()
 }
 
 /// Makes the folders and links of a root, which takes longer than all that is mounted on them.
 /// The current folder is the pod's `fs`.
 pub(crate) fn lay_out(root: &str, image: &Image, (uid, gid): (u32, u32)) -> Result<(), Failure> {
+    if image.rootfs_path().is_some() {
+        return Ok(());
+    }
     mounts::folder(root, 0o755)?;
     std::env::set_current_dir(root).step("entering the root")?;
     for name in ["proc", "etc", "dev", "sys"] {
@@ -131,10 +162,7 @@ pub(crate) fn enter_workdir(context: &Context<'_>) -> Result<(), Failure> {
     if !path.is_absolute() {
         return Err(Failure::Program(format!("working directory {path:?} must be absolute")));
     }
-    if !path.exists() {
-        fs::create_dir_all(path).step("making the working directory")?;
-        let (uid, gid) = context.ids();
-        chown(path, Some(uid), Some(gid)).step("giving the working directory to its user")?;
-    }
-    Ok(())
+    let root = Root::open("/").step("opening the root")?;
+    let made = root.folder(&context.container.workdir, Some(context.ids()));
+    made.step("making the working directory").map(drop)
 }

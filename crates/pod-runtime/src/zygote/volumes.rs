@@ -1,10 +1,9 @@
 //! Volumes: made once for the pod, seen by each container that mounts them.
 //!
 //! Containers own what is inside. A path below a volume is therefore resolved by the kernel under
-//! RESOLVE_BENEATH, and a place to mount on is looked up only after the container's root has
-//! become the root: a symlink leads nowhere else.
+//! RESOLVE_BENEATH, and a place to mount on as [`super::beneath`] does, after the container's root
+//! has become the root: a symlink leads nowhere else.
 
-use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -13,9 +12,10 @@ use std::path::{Component, Path};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::mount::{MountFlags, mount_bind};
 
+use super::beneath::{self, Root};
 use super::failure::{Failure, Step};
 use super::message::Setup;
-use super::mounts;
+use super::{images, mounts};
 use crate::TOOLS_BINARY;
 use crate::spec::{ContainerSpec, FileContent, Image, Mount, Volume};
 
@@ -25,9 +25,10 @@ const FOLDER: &str = "volumes";
 pub(crate) const TOOLS: &str = "tools";
 
 /// A volume for one container, mounted nowhere yet.
-pub(crate) struct Detached<'a> {
-    tree: OwnedFd,
-    mount: &'a Mount,
+pub(crate) struct Detached {
+    pub(crate) tree: OwnedFd,
+    /// Where it belongs.
+    pub(crate) path: String,
 }
 
 /// Makes all volumes of the pod; the current folder is its `fs`.
@@ -38,7 +39,7 @@ pub(crate) fn prepare(setup: &Setup) -> Result<(), Failure> {
         match volume {
             Volume::EmptyDir { memory: false, .. } => mounts::folder(&path, 0o777)?,
             Volume::EmptyDir { memory: true, size_limit } => memory(&path, *size_limit)?,
-            Volume::Image(Image::Tools) => {}
+            Volume::Image(Image::Tools | Image::Rootfs { .. }) => {}
             Volume::Image(Image::Host) => mounts::bind_folder(
                 "/usr",
                 &format!("{path}/usr"),
@@ -90,11 +91,15 @@ fn write_files(
 }
 
 /// Copies the mounts that a container wants; the current folder is the pod's `fs`.
-pub(crate) fn detach<'a>(
-    setup: &Setup,
-    container: &'a ContainerSpec,
-) -> Result<Vec<Detached<'a>>, Failure> {
-    container.mounts.iter().map(|mount| Ok(Detached { tree: tree(setup, mount)?, mount })).collect()
+pub(crate) fn detach(setup: &Setup, container: &ContainerSpec) -> Result<Vec<Detached>, Failure> {
+    let detached = |mount: &Mount| {
+        let path = mount.path.clone();
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(Failure::Program(format!("mountPath {path:?} must be absolute")));
+        }
+        Ok(Detached { tree: tree(setup, mount)?, path })
+    };
+    container.mounts.iter().map(detached).collect()
 }
 
 fn tree(setup: &Setup, mount: &Mount) -> Result<OwnedFd, Failure> {
@@ -104,6 +109,7 @@ fn tree(setup: &Setup, mount: &Mount) -> Result<OwnedFd, Failure> {
     };
     let (path, fixed) = match volume {
         Volume::Image(Image::Tools) => (TOOLS.to_owned(), mounts::READ_ONLY),
+        Volume::Image(Image::Rootfs { path }) => (images::find(setup, path)?, mounts::READ_ONLY),
         Volume::Image(Image::Host) | Volume::Files(_) => {
             (format!("{FOLDER}/{name}"), mounts::READ_ONLY)
         }
@@ -153,31 +159,23 @@ fn is_below(path: &str) -> bool {
 }
 
 /// Puts the volumes where they belong; the root is the container's own by now.
-pub(crate) fn attach(volumes: &[Detached<'_>]) -> Result<(), Failure> {
+pub(crate) fn attach(volumes: &[Detached]) -> Result<(), Failure> {
     // What is nearer to the root first: a volume may be mounted inside another.
     let mut sorted: Vec<_> = volumes.iter().collect();
-    sorted.sort_by_key(|volume| Path::new(&volume.mount.path).components().count());
-    for Detached { tree, mount } in sorted {
-        if !mount.path.starts_with('/') || CString::new(mount.path.as_str()).is_err() {
-            return Err(Failure::Program(format!("mountPath {:?} must be absolute", mount.path)));
-        }
-        let stat = rustix::fs::fstat(tree).step("looking at a volume")?;
-        let is_folder = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
-        let target = Path::new(&mount.path);
-        make_target(target, is_folder).step(&format!("making {}", mount.path))?;
-        mounts::attach(tree, target).step(&format!("mounting on {}", mount.path))?;
-    }
-    Ok(())
+    sorted.sort_by_key(|volume| Path::new(&volume.path).components().count());
+    let root = Root::open("/").step("opening the root")?;
+    sorted.into_iter().try_for_each(|volume| attach_one(&root, volume))
 }
 
-fn make_target(target: &Path, is_folder: bool) -> std::io::Result<()> {
-    if is_folder {
-        return fs::create_dir_all(target);
+fn attach_one(root: &Root, Detached { tree, path }: &Detached) -> Result<(), Failure> {
+    let stat = rustix::fs::fstat(tree).step("looking at a volume")?;
+    let is_folder = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    let target = if is_folder { root.folder(path, None) } else { root.file(path) };
+    let target = target.step(&format!("making {path}"))?;
+    if beneath::is_proc(&target).step(&format!("looking at {path}"))? {
+        return Err(Failure::Program(format!("{path:?} is inside /proc and cannot be mounted on")));
     }
-    if let Some(above) = target.parent() {
-        fs::create_dir_all(above)?;
-    }
-    fs::File::options().create(true).append(true).open(target).map(drop)
+    mounts::attach_on(tree, &target).step(&format!("mounting on {path}"))
 }
 
 #[cfg(test)]

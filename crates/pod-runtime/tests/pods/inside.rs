@@ -27,6 +27,10 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             Ok(())
         }
         ["call", name] => call(name),
+        ["uid"] => {
+            println!("{} {}", nix::unistd::geteuid(), nix::unistd::getegid());
+            Ok(())
+        }
         _ => Err(io::ErrorKind::InvalidInput.into()),
     };
     match result {

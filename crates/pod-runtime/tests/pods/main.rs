@@ -12,6 +12,7 @@ mod lasting;
 mod life;
 mod programs;
 mod spare;
+mod unpacked;
 mod volumes;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ enum Needs {
     Nothing,
     Cgroups,
     Tun,
+    Root,
 }
 
 type Test = (&'static str, Needs, fn() -> Result<(), Failed>);
@@ -52,6 +54,8 @@ fn main() -> ExitCode {
             Needs::Nothing => None,
             Needs::Cgroups => missing("cgroups"),
             Needs::Tun => missing("tun"),
+            Needs::Root if nix::unistd::geteuid().is_root() => None,
+            Needs::Root => Some("it mounts a file system".to_owned()),
         });
         if let Some(reason) = &reason {
             println!("{name} is ignored: {reason}");
@@ -64,9 +68,21 @@ fn main() -> ExitCode {
         };
         Trial::test(name, set_and_run).with_ignored_flag(reason.is_some())
     };
-    let tests = [life::TESTS, programs::TESTS, volumes::TESTS, lasting::TESTS, abuse::TESTS];
-    let both = tests.concat();
-    let cold = both.iter().chain(lasting::COLD).chain(spare::TESTS).map(|test| trial(false, test));
+    let (both, only_cold) = all_tests();
+    let cold = both.iter().chain(&only_cold).map(|test| trial(false, test));
     let trials = cold.chain(both.iter().map(|test| trial(true, test))).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Those that are run once more in spares, and those that are not.
+fn all_tests() -> (Vec<Test>, Vec<Test>) {
+    let suites = [
+        life::TESTS,
+        programs::TESTS,
+        volumes::TESTS,
+        lasting::TESTS,
+        abuse::TESTS,
+        unpacked::TESTS,
+    ];
+    (suites.concat(), [lasting::COLD, spare::TESTS, unpacked::COLD].concat())
 }
