@@ -60,16 +60,15 @@ fn main() -> ExitCode {
         if let Some(reason) = &reason {
             println!("{name} is ignored: {reason}");
         }
-        let name = if in_spares { format!("{name}_in_a_spare") } else { (*name).to_owned() };
-        let run = *run;
+        let (name, run) = (format!("{name}{}", if in_spares { "_in_a_spare" } else { "" }), *run);
         let set_and_run = move || {
             fixture::IN_SPARES.set(in_spares);
             run()
         };
         Trial::test(name, set_and_run).with_ignored_flag(reason.is_some())
     };
-    let (both, only_cold) = all_tests();
-    let cold = both.iter().chain(&only_cold).map(|test| trial(false, test));
+    let (both, cold) = all_tests();
+    let cold = both.iter().chain(&cold).map(|test| trial(false, test));
     let trials = cold.chain(both.iter().map(|test| trial(true, test))).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
