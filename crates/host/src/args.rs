@@ -14,6 +14,8 @@ pub(crate) enum Args {
     Connect,
     Ready,
     Install(PathBuf),
+    /// What a login shell goes on as: the `PATH` that must not be lost, and the shell.
+    Shell(OsString, PathBuf),
     Version,
 }
 
@@ -48,6 +50,10 @@ impl Args {
             Some("ready") => Self::Ready,
             Some("install") => {
                 Self::Install(args.next().ok_or(ArgsError::Value("install"))?.into())
+            }
+            Some("shell") => {
+                let mut value = || args.next().ok_or(ArgsError::Value("shell"));
+                Self::Shell(value()?, value()?.into())
             }
             Some("version" | "--version") => Self::Version,
             _ => return Err(ArgsError::Unknown(verb)),

@@ -37,8 +37,6 @@ impl Environment {
     }
 
     /// Gives the container's variables to a program, and what is missing of the usual ones.
-    ///
-    /// A login shell reads the image's `/etc/profile`, which may set `PATH` anew (Debian's does).
     pub(crate) fn give(&self, command: &mut Command) {
         command.env("PATH", &self.path).env("HOME", &self.home);
         command.env_remove(crate::SOCKET_ENV).env_remove("LOOM_HOST_WORKSPACE");

@@ -62,6 +62,7 @@ pub fn main_from_args(args: impl Iterator<Item = OsString>) -> ExitCode {
         Args::Connect => connect::connect(&socket_path()),
         Args::Ready => connect::ready(&socket_path()),
         Args::Install(folder) => install::install(&folder),
+        Args::Shell(path, program) => shell::go_on(&path, &program),
         Args::Version => {
             println!("loom-host {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -197,7 +197,8 @@ impl Weaver {
     fn shell(&self, folder: &Path) -> Option<Command> {
         let shell = self.find_shell()?;
         let mut command = self.command(shell.path.as_os_str(), folder);
-        command.arg0(shell.arg0);
+        let host = std::env::current_exe().ok();
+        command.args(shell.args(host.as_deref(), &self.environment.path)).arg0(shell.arg0);
         Some(command)
     }
 

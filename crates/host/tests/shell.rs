@@ -10,14 +10,36 @@ use wire::link::{Open, Record, Resume};
 fn typing_is_echoed_and_the_environment_is_there() {
     let weaver = Weaver::run(&[]);
     let mut viewer = weaver.attach("a");
-    viewer.type_in("echo id=$LOOM_WEAVER_ID home=$HOME shell=$0:$SHELL\r");
+    viewer.type_in("echo id=$LOOM_WEAVER_ID home=$HOME shell=$SHELL\r");
     viewer.wait_for("home=$HOME");
     let home = weaver.folder.path().display();
-    viewer.wait_for(&format!("id=W-test home={home} shell=-bash:/bin/bash"));
+    viewer.wait_for(&format!("id=W-test home={home} shell=/bin/bash"));
     viewer.type_in("pwd; tty; env | grep -c LOOM_HOST\r");
     viewer.wait_for("/workspace\r\n/dev/pts/");
     viewer.wait_for("\r\n0\r\n");
     viewer.wait_until(|viewer| viewer.confirmed == viewer.typed);
+}
+
+/// Whatever this machine's /etc/profile does with it: Debian's sets it anew.
+#[test]
+fn a_login_shell_has_its_files_read_and_the_images_path() {
+    let tools = std::path::Path::new(env!("CARGO_BIN_EXE_loom-host")).parent().unwrap();
+    for (shell, profile) in [("/bin/bash", ".bash_profile"), ("/bin/sh", ".profile")] {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "export FROM_PROFILE=read PATH=\"$HOME/bin:$PATH\"\n";
+        std::fs::write(folder.path().join(profile), text).unwrap();
+        let shell = format!("SHELL={shell}");
+        let mut weaver = Weaver::run_in(folder, &["env", &shell], &[]);
+        let mut viewer = weaver.attach("a");
+        viewer.type_in("echo $FROM_PROFILE; case $- in *i*) echo inter''active;; esac\r");
+        viewer.wait_for("read\r\ninteractive");
+        viewer.type_in("echo \"$PATH\" | tr : '\\n' | grep -nE 'of-the-image|debug|^/usr/bin$'\r");
+        viewer.wait_for("/of-the-image/bin\r\n");
+        viewer.wait_for("/usr/bin\r\n");
+        viewer.wait_for(&format!("{}\r\n", tools.display()));
+        viewer.type_in("exit\r");
+        weaver.host.kill().unwrap();
+    }
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub(crate) fn command(folder: &TempDir, prefix: &[&str], args: &[&str]) -> Comma
     let words: Vec<&str> = prefix.iter().copied().chain([binary]).collect();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).args(args);
-    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("/of-the-image/bin:{path}");
     command.env_clear().env("PATH", path).env("HOME", folder.path()).env("SHELL", "/bin/bash");
     command.env("LOOM_HOST_SOCKET", folder.path().join("host.sock"));
     command.env("LOOM_HOST_WORKSPACE", folder.path().join("workspace"));
@@ -48,7 +49,11 @@ impl Weaver {
 
     pub(crate) fn run_in(folder: TempDir, prefix: &[&str], args: &[&str]) -> Self {
         // No profile of this machine: prompts and messages are the same everywhere.
-        std::fs::write(folder.path().join(".bash_profile"), "PS1='$ '\n").unwrap();
+        for name in [".bash_profile", ".bashrc"].map(|name| folder.path().join(name)) {
+            if !name.exists() {
+                std::fs::write(name, "PS1='$ '\n").unwrap();
+            }
+        }
         let words: Vec<&str> = ["run"].iter().chain(args).copied().collect();
         let host = command(&folder, prefix, &words).spawn().unwrap();
         Self { folder, host }
