@@ -6,7 +6,7 @@ use weaver::Why;
 use super::{image, waiting};
 
 /// Kubernetes asks for an image for ever, at first after 10 s, then after 20 s, then 40 s. An image
-/// that three tries did not bring is given up.
+/// that three tries did not bring is given up; at once, if its registry says that there is none.
 const TRIES: u32 = 3;
 
 /// Remembers what was tried.
@@ -24,7 +24,7 @@ impl Hope {
         self.failing = failing;
         match why.reason.as_str() {
             image::INVALID_NAME | image::NEVER_PULL => true,
-            image::FAILED => self.tries >= TRIES,
+            image::FAILED => self.tries >= TRIES || waiting::messages(pod).any(image::is_refused),
             _ => false,
         }
     }
@@ -62,6 +62,23 @@ mod tests {
         let (failed, waits) = ("ErrImagePull", "ImagePullBackOff");
         assert_eq!(lost_at(&[failed, failed, waits, waits, failed, waits, failed]), Some(6));
         assert_eq!(lost_at(&[waits, failed, waits, failed, waits, waits]), None);
+    }
+
+    #[test]
+    fn what_a_registry_does_not_have_is_given_up_at_once() {
+        let lost = |message: &str| {
+            let state = json!({"waiting": {"reason": "ErrImagePull", "message": message}});
+            let status = json!({"phase": "Pending", "containerStatuses": [{"name": "weaver",
+                "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": state}]});
+            let status = Some(serde_json::from_value(status).unwrap());
+            let pod = Pod { status, ..Pod::default() };
+            Hope::default().is_lost(&pod, &waiting::why(&pod))
+        };
+        assert!(lost("failed to resolve reference \"r/a:1\": r/a:1: not found"));
+        assert!(lost("failed to authorize: 401 Unauthorized"));
+        assert!(lost("Back-off pulling image \"a\": ErrImagePull: pull access denied"));
+        assert!(!lost("dial tcp: lookup r on 10.0.0.10:53: no such host"));
+        assert!(!lost("connection refused"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(super) fn why(pod: &Pod, reason: &str, said_by_node: &str, image: &str) -> W
     let has = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
     let message = if has(&["too many requests", "toomanyrequests"]) {
         format!("the registry of image {image} limits how often it may be asked")
-    } else if has(&["no such host", "i/o timeout", "connection refused", "no route to host"]) {
+    } else if has(UNREACHABLE) {
         format!("the registry of image {image} cannot be reached: {}", plain(said_by_node))
     } else if has(&["x509", "certificate"]) {
         format!("the registry of image {image} is not trusted: {}", plain(said_by_node))
@@ -54,6 +54,24 @@ fn cause(said_by_node: &str) -> &str {
         Some(_) | None => said_by_node,
     }
 }
+
+/// Whether a registry has answered that it has no such image, for whoever asked.
+pub(super) fn is_refused(said_by_node: &str) -> bool {
+    let text = cause(said_by_node).to_ascii_lowercase();
+    let has = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
+    has(NOT_THERE) && !has(UNREACHABLE) && !has(&["back-off pulling image"])
+}
+
+const UNREACHABLE: &[&str] = &[
+    "no such host",
+    "lookup address",
+    "i/o timeout",
+    "timed out",
+    "connection refused",
+    "connection reset",
+    "network is unreachable",
+    "no route to host",
+];
 
 const NOT_THERE: &[&str] = &[
     "not found",

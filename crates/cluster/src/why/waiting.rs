@@ -61,6 +61,11 @@ pub(super) fn has_reason(pod: &Pod, reason: &str) -> bool {
     waiting(pod).any(|(_, waiting)| waiting.reason.as_deref() == Some(reason))
 }
 
+/// Returns what the node says about containers that wait.
+pub(super) fn messages(pod: &Pod) -> impl Iterator<Item = &str> {
+    waiting(pod).filter_map(|(_, waiting)| waiting.message.as_deref())
+}
+
 fn waiting(pod: &Pod) -> impl Iterator<Item = (&ContainerStatus, &ContainerStateWaiting)> {
     pod.status.iter().flat_map(|status| {
         let init = status.init_container_statuses.iter().flatten();
