@@ -41,9 +41,7 @@ impl Terminal {
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
         let side = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).unwrap();
         let before = tcgetattr(&side).unwrap();
-        // A shell's job in the background ignores SIGINT, and so would all that these tests start.
-        let command = Command::new("env").arg("--default-signal=INT,QUIT").arg(program);
-        let command = command.args(args).env_clear().envs(variables);
+        let command = Command::new(program).args(args).env_clear().envs(variables);
         let child = command.spawn(pts).unwrap();
         let pty = Arc::new(pty);
         let screen = vt100::Parser::new(side_of(24), side_of(80), 1000);
