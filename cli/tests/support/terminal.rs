@@ -41,9 +41,7 @@ impl Terminal {
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
         let side = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).unwrap();
         let before = tcgetattr(&side).unwrap();
-        // A shell's job in the background ignores SIGINT, and so would all that these tests start.
-        let command = Command::new("env").arg("--default-signal=INT,QUIT").arg(program);
-        let command = command.args(args).env_clear().envs(variables);
+        let command = Command::new(program).args(args).env_clear().envs(variables);
         let child = command.spawn(pts).unwrap();
         let pty = Arc::new(pty);
         let screen = vt100::Parser::new(side_of(24), side_of(80), 1000);
@@ -110,6 +108,7 @@ impl Terminal {
         let end = now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.drain();
                 let after = tcgetattr(&self.side).unwrap();
                 let same = format!("{after:?}") == format!("{:?}", self.before);
                 assert!(same, "{:?}\n{after:?}", self.before);
@@ -118,6 +117,19 @@ impl Terminal {
             assert!(now() < end, "it does not end:\n{}", self.screen());
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
+    }
+
+    /// Waits until all that the program wrote is read: behind it comes a mark of ours.
+    fn drain(&self) {
+        const MARK: &[u8] = b"\x1b]0;all of it\x07";
+        rustix::io::write(&self.side, MARK).unwrap();
+        let (lock, changed) = &*self.shown;
+        let (mut shown, waited) = changed
+            .wait_timeout_while(lock.lock().unwrap(), PATIENCE, |shown| !shown.raw.ends_with(MARK))
+            .unwrap();
+        assert!(!waited.timed_out(), "its terminal is stuck:\n{}", screen_of(&shown));
+        let end = shown.raw.len() - MARK.len();
+        shown.raw.truncate(end);
     }
 
     /// Tells whether what is typed is passed on as it is.
