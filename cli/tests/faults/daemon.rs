@@ -26,7 +26,7 @@ fn same_shell() {
     kill(&world, daemon);
     terminal.sees(&format!("come back with: loom attach {id}"));
     assert_eq!(terminal.end(), 255);
-    assert_eq!(world.weaver(&id).unwrap()["status"], "Running");
+    world.becomes(&id, "Running");
     assert_ne!(world.daemon(), daemon);
     let mut back = world.terminal("attach -", &[]);
     back.sees(&format!("\nshell={shell}."));

@@ -74,6 +74,7 @@ fn extend(stage: &Stage, id: &str) {
 }
 
 fn ps(stage: &Stage, id: &str) {
+    until("its cluster knows that it runs", || stage.find(id).unwrap()["status"] == "Running");
     let table = stage.ok("weaver ps", &[]);
     let line = table.lines().find(|line| line.starts_with(id)).unwrap();
     // A long image is cut.

@@ -31,7 +31,7 @@ fn create_type_detach_and_come_back() {
     terminal.send("\x04");
     terminal.sees(&format!("\ndetached; come back with: loom attach {id}"));
     assert_eq!(terminal.end(), 0);
-    assert_eq!(world.weaver(&id).unwrap()["status"], "Running");
+    world.becomes(&id, "Running");
     let table = world.ok("weaver ps");
     assert!(
         table.contains(&format!("{id} loom.local/host         Running    0.0h    4h")),
@@ -84,7 +84,7 @@ fn exit_and_attach_again() {
     terminal.sees("detached; come back with: loom attach W-");
     assert_eq!(terminal.end(), 0);
     let id = world.only_id();
-    assert_eq!(world.weaver(&id).unwrap()["status"], "Running");
+    world.becomes(&id, "Running");
     let mut fresh = world.terminal("attach -", &[]);
     fresh.send("echo left=$left.\r");
     fresh.sees("\nleft=.");
@@ -96,8 +96,7 @@ fn a_commands_code_is_ours() {
     terminal.wrote("/dev/pts/");
     assert_eq!(terminal.end(), 7);
     let id = world.only_id();
-    let weaver = world.weaver(&id).unwrap();
-    assert_eq!((&weaver["status"], &weaver["exit_code"]), (&"Failed".into(), &7.into()));
+    assert_eq!(world.becomes(&id, "Failed")["exit_code"], 7);
     let again = world.run(&format!("attach {id}"));
     assert_eq!(code(&again), 255);
     assert!(text(&again.stderr).contains("Failed"), "{}", show(&again));
@@ -132,7 +131,7 @@ fn escape_keys() {
     again.send("~.");
     again.sees("disconnected; come back with: loom attach W-");
     assert_eq!(again.end(), 255);
-    assert_eq!(world.weavers()[0]["status"], "Running");
+    world.becomes(&world.only_id(), "Running");
 }
 
 fn modes_are_undone_when_leaving() {

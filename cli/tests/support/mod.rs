@@ -139,6 +139,17 @@ impl World {
         self.weavers().into_iter().find(|weaver| weaver["id"] == id)
     }
 
+    /// Waits until a weaver's status is this one, and returns what `ps` then tells of it: a
+    /// terminal shows what happens in a weaver before its cluster knows.
+    pub(crate) fn becomes(&self, id: &str, status: &str) -> Value {
+        let mut seen = None;
+        until(&format!("{id} is {status}"), || {
+            seen = self.weaver(id);
+            seen.as_ref().is_some_and(|weaver| weaver["status"] == status)
+        });
+        seen.unwrap()
+    }
+
     /// Returns the only weaver's id.
     pub(crate) fn only_id(&self) -> String {
         let weavers = self.weavers();
@@ -216,8 +227,23 @@ pub(crate) fn now() -> Instant {
 /// A test by its name.
 pub(crate) type Case = (&'static str, fn());
 
+/// A shell's job in the background ignores SIGINT, and so would everything that is started here:
+/// then this program starts itself anew without.
+fn heed_interrupts() {
+    use std::os::unix::process::CommandExt;
+    const SIGINT: u64 = 1 << 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    if u64::from_str_radix(ignored.trim(), 16).unwrap() & SIGINT != 0 {
+        let mut again = Command::new("env");
+        again.arg("--default-signal=INT,QUIT").arg(std::env::current_exe().unwrap());
+        panic!("{}", again.args(std::env::args_os().skip(1)).exec());
+    }
+}
+
 /// Runs the tests; those that need a local cluster are ignored, with the reason, where it cannot be.
 pub(crate) fn main(local: &[Case], anywhere: &[Case]) {
+    heed_interrupts();
     let args = Arguments::from_args();
     let why = unsupported();
     if let Some(why) = &why {

@@ -108,6 +108,7 @@ impl Terminal {
         let end = now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.drain();
                 let after = tcgetattr(&self.side).unwrap();
                 let same = format!("{after:?}") == format!("{:?}", self.before);
                 assert!(same, "{:?}\n{after:?}", self.before);
@@ -116,6 +117,19 @@ impl Terminal {
             assert!(now() < end, "it does not end:\n{}", self.screen());
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
+    }
+
+    /// Waits until all that the program wrote is read: behind it comes a mark of ours.
+    fn drain(&self) {
+        const MARK: &[u8] = b"\x1b]0;all of it\x07";
+        rustix::io::write(&self.side, MARK).unwrap();
+        let (lock, changed) = &*self.shown;
+        let (mut shown, waited) = changed
+            .wait_timeout_while(lock.lock().unwrap(), PATIENCE, |shown| !shown.raw.ends_with(MARK))
+            .unwrap();
+        assert!(!waited.timed_out(), "its terminal is stuck:\n{}", screen_of(&shown));
+        let end = shown.raw.len() - MARK.len();
+        shown.raw.truncate(end);
     }
 
     /// Tells whether what is typed is passed on as it is.

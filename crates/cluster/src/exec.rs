@@ -1,5 +1,7 @@
 //! Programs run inside a weaver: bytes in, bytes out, an exit code.
 
+mod link;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,7 +10,9 @@ use futures::SinkExt;
 use futures::channel::mpsc;
 use futures::future::{BoxFuture, FutureExt, Shared};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use kube::api::{AttachParams, AttachedProcess, TerminalSize};
+use kube::api::{AttachParams, TerminalSize};
+use kube::core::Request;
+use service::task::Task;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, SimplexStream, WriteHalf};
 use tokio::task::coop;
 
@@ -16,9 +20,6 @@ use crate::error::{Error, Result};
 use crate::found::Found;
 use crate::keys;
 use crate::weavers::Cluster;
-
-/// How many bytes wait in each direction before the other side has to.
-const BUFFER: usize = 256 * 1024;
 
 /// A program to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,13 +51,15 @@ impl Cluster {
             stdout: true,
             stderr: !request.tty,
             tty: request.tty,
-            max_stdin_buf_size: Some(BUFFER),
-            max_stdout_buf_size: Some(BUFFER),
-            max_stderr_buf_size: Some(BUFFER),
+            ..AttachParams::default()
         };
+        let mut asked = Request::new(pods.resource_url())
+            .exec(name, &request.argv, &params)
+            .map_err(|error| Error::unavailable(error.to_string()))?;
+        asked.extensions_mut().insert("exec");
         let call = self.call("create", "pods/exec", Some(name.clone()));
-        let process = self.within(call, pods.exec(name, &request.argv, &params)).await?;
-        Exec::of(process)
+        let connection = self.within(call, pods.clone().into_client().connect(asked)).await?;
+        Ok(Exec::of(link::open(connection, request)))
     }
 }
 
@@ -77,28 +80,22 @@ pub struct Exec {
 }
 
 /// Keeps the connection; it ends when the last one who holds this lets go.
-type Process = std::sync::Arc<AttachedProcess>;
+type Process = std::sync::Arc<Task>;
 
 impl Exec {
-    fn of(mut process: AttachedProcess) -> Result<Self> {
-        let lost = || Error::unavailable("the program's streams are missing");
-        let status = process.take_status().ok_or_else(lost)?;
-        let ended: Ended = status.boxed().shared();
-        let stdin = process.stdin();
-        let stdout = process.stdout().ok_or_else(lost)?;
-        let stderr = process.stderr();
-        let resizer = process.terminal_size().map(Resizer);
-        let process = Process::new(process);
+    fn of(link: link::Link) -> Self {
+        let ended: Ended = link.ended.map(|told| told.ok()).boxed().shared();
+        let process = Process::new(link.task);
         let output =
             |inner| ExecOutput { pipe: Pipe::new(inner, ended.clone()), process: process.clone() };
-        Ok(Self {
-            stdin: stdin.map(|inner| ExecInput { inner, process: process.clone() }),
-            stdout: output(stdout),
-            stderr: stderr.map(output),
-            resizer,
+        Self {
+            stdin: link.stdin.map(|inner| ExecInput { inner, process: process.clone() }),
+            stdout: output(link.stdout),
+            stderr: link.stderr.map(output),
+            resizer: link.sizes.map(Resizer),
             ended,
             process,
-        })
+        }
     }
 
     /// Waits until the program has ended and returns its exit code. Its output has to be read
@@ -329,7 +326,7 @@ mod tests {
         // More reads than a task has in one turn.
         let written: Vec<u8> = (0..1000_u16).map(|number| number.to_le_bytes()[0]).collect();
         for (end, whole) in [(status(r#"{"status":"Success"}"#), true), (None, false)] {
-            let (inner, mut writer) = tokio::io::simplex(BUFFER);
+            let (inner, mut writer) = tokio::io::simplex(link::BUFFER);
             writer.write_all(&written).await.unwrap();
             let mut pipe = Pipe::new(inner, async { end }.boxed().shared());
             let mut read = Vec::new();

@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
     vec![
         ("exec_returns_output_errors_and_code", exec),
         ("exec_carries_eight_mebibytes_both_ways", eight_mebibytes),
+        ("exec_of_a_program_that_does_not_read_gives_its_code", deaf),
         ("exec_on_a_terminal_knows_its_size", terminal),
         ("exec_that_cannot_be_says_so", cannot),
         ("exec_ends_when_its_weaver_is_deleted", deleted),
@@ -76,6 +77,33 @@ fn eight_mebibytes(bench: &Bench) -> BoxFuture<'_, ()> {
         assert_eq!(received.len(), sent.len());
         assert_eq!(Sha256::digest(&received), Sha256::digest(&sent));
         assert_eq!(exec.status().await.unwrap(), 0);
+    }
+    .boxed()
+}
+
+/// What it writes and how it ends arrives although nobody takes what is sent to it.
+fn deaf(bench: &Bench) -> BoxFuture<'_, ()> {
+    async {
+        let found = bench.ready(&[]).await;
+        let script = "until [ -e /tmp/full ]; do sleep 0.1; done; \
+            head -c 8388608 /dev/zero; exit 7";
+        let deaf = ExecRequest { stdin: true, ..request(&["sh", "-c", script]) };
+        let mut exec = bench.cluster.exec(&found, &deaf).await.unwrap();
+        let mut stdin = exec.stdin.take().unwrap();
+        // More than all that lies between may hold: this never ends.
+        let typing = async { stdin.write_all(&vec![0; 64 << 20]).await };
+        let mut received = Vec::new();
+        let listening = async {
+            assert_eq!(shell(bench, &found, "touch /tmp/full").await.2, 0);
+            exec.stdout.read_to_end(&mut received).await.unwrap();
+            exec.status().await.unwrap()
+        };
+        tokio::select! {
+            biased;
+            code = listening => assert_eq!(code, 7),
+            typed = typing => panic!("who took that? {typed:?}"),
+        }
+        assert_eq!(received.len(), 8 << 20);
     }
     .boxed()
 }

@@ -120,7 +120,10 @@ fn start<'a>(
     let on_exit = move |exit: super::link::Exit| {
         flag.store(true, Ordering::SeqCst);
         let say = move || {
-            answer.recv().ok();
+            if answer.recv().is_err() {
+                // It was never started, which is said instead.
+                return;
+            }
             (&goodbye).write_all(&control::line(&ExecOutput::Exit(exit.code))).ok();
             goodbye.shutdown(std::net::Shutdown::Both).ok();
         };
@@ -133,7 +136,8 @@ fn start<'a>(
         ours.extend(std::iter::repeat_n(master.as_fd(), 1 + usize::from(spec.stdin)));
     }
     let sent = fdpass::send_all(stream, &control::line(&Reply::Done), &ours);
-    drop(answered);
+    // Whoever says goodbye may have said it already, to nobody.
+    answered.send(()).ok();
     let program = Program { shared, key: started.key, master, ended };
     if sent.is_err() {
         program.hang_up();
