@@ -52,7 +52,7 @@ pub use error::Error;
 pub use pod::{Exec, Pod};
 pub use probe::{Check, probe};
 pub use runtime::{Runtime, RuntimeConfig};
-pub use shim::main as shim_main;
+pub use shim::{as_subordinate, main as shim_main};
 
 /// Where the tools' binary is found in an image volume of [`spec::Image::Tools`].
 pub const TOOLS_BINARY: &str = "loom-host";

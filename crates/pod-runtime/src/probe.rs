@@ -100,7 +100,7 @@ fn cgroups() -> Check {
 }
 
 fn owners() -> Check {
-    let ok = ids::claim("probe", (0, 0), false).map.is_range();
+    let ok = ids::claim("probe", (0, 0), ids::Unpacked::Nobodys).map.is_range();
     let detail = if ok {
         "each pod has 65536 ids of its own".to_owned()
     } else {

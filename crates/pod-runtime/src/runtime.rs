@@ -1,5 +1,6 @@
 //! Starts pods and finds those that were started before.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -192,6 +193,20 @@ impl Runtime {
             .collect();
         ids.sort();
         Ok(ids)
+    }
+
+    /// Returns the folders of unpacked images that pods were started with, whether they live or
+    /// have only not been removed yet: what they show must not change.
+    ///
+    /// # Errors
+    /// When the state folder cannot be read.
+    pub fn rootfs_in_use(&self) -> Result<BTreeSet<PathBuf>, Error> {
+        let ids = self.list()?;
+        let specs = ids.iter().filter_map(|id| {
+            // One that is being removed has none any more.
+            folder::read_json::<PodSpec>(&self.folder(id).ok()?.spec()).ok()
+        });
+        Ok(specs.flat_map(|spec| spec.rootfs_paths()).collect())
     }
 
     fn folder(&self, id: &str) -> Result<Folder, Error> {

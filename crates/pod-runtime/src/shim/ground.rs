@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::cgroup::{self, Cgroups};
-use super::ids::{self, Claim, IdMap};
+use super::ids::{self, Claim, IdMap, Unpacked};
 use super::{StartReport, clean, threads};
 use crate::folder::{self, Folder, ShimIdentity};
 use crate::probe;
@@ -20,8 +20,7 @@ pub(crate) struct Plan {
     name: String,
     /// User and group inside where there is only one id.
     single: (u32, u32),
-    /// Whether it shows unpacked images: of an ordinary user they have one owner, as the pod then.
-    unpacked: bool,
+    unpacked: Unpacked,
     network: bool,
     containers: Vec<String>,
     /// Of a spare: its root is laid out and its zygote already where its container will be.
@@ -35,7 +34,7 @@ impl Plan {
         Self {
             name: spec.id.clone(),
             single: spec.containers.first().map_or((0, 0), |first| (first.uid, first.gid)),
-            unpacked: !spec.rootfs_paths().is_empty(),
+            unpacked: Unpacked::by(&spec.rootfs_paths()),
             network: spec.network == Network::User,
             containers: all.map(|container| container.name.clone()).collect(),
             mould: None,
@@ -47,7 +46,8 @@ impl Plan {
         let single = (mould.uid, mould.gid);
         let containers = vec![cgroup::ONLY.to_owned()];
         let network = mould.network == Network::User;
-        let unpacked = mould.image.rootfs_path().is_some();
+        let unpacked =
+            Unpacked::by(&mould.image.rootfs_path().cloned().into_iter().collect::<Vec<_>>());
         Self { name, single, unpacked, network, containers, mould: Some(mould) }
     }
 }

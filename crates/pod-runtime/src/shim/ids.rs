@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::process::{getegid, geteuid};
@@ -101,11 +103,33 @@ fn helper(name: &str, pid: i32, first: u32, own: u32) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// Whose the unpacked images are that a pod shows; that decides which ids it can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unpacked {
+    /// It shows none.
+    Nobodys,
+    /// An ordinary user's: all files are the user's own.
+    Users,
+    /// An ordinary user's subordinate ids', the first ones: see [`crate::as_subordinate`].
+    Subordinates,
+}
+
+impl Unpacked {
+    /// Looks at the images' folders.
+    pub(crate) fn by(paths: &[PathBuf]) -> Self {
+        let own = geteuid().as_raw();
+        let owner = |path: &PathBuf| fs::metadata(path).map_or(own, |meta| meta.uid());
+        match paths {
+            [] => Self::Nobodys,
+            // With a single id every file of an image is at least readable.
+            paths if paths.iter().any(|path| owner(path) == own) => Self::Users,
+            _ => Self::Subordinates,
+        }
+    }
+}
+
 /// Chooses ids for a pod that no other living pod of this machine has, where there are enough.
-///
-/// `unpacked`: it shows files of images. Those that an ordinary user has unpacked are all the
-/// user's own, and only with the single id somebody's in the pod.
-pub(crate) fn claim(pod: &str, single: (u32, u32), unpacked: bool) -> Claim {
+pub(crate) fn claim(pod: &str, single: (u32, u32), unpacked: Unpacked) -> Claim {
     let single = IdMap::Single { uid: single.0, gid: single.1 };
     if geteuid().is_root() && covers("/proc/self/uid_map") && covers("/proc/self/gid_map") {
         return claim_slot(pod, SLOTS, |slot| {
@@ -114,15 +138,18 @@ pub(crate) fn claim(pod: &str, single: (u32, u32), unpacked: bool) -> Claim {
         })
         .unwrap_or(Claim { map: single, _lock: None });
     }
-    match subordinate().filter(|_| !unpacked) {
-        // One range is shared by all pods of its user; several are dealt out.
-        Some((uid, gid, 1)) => Claim { map: IdMap::Subordinate { uid, gid }, _lock: None },
-        Some((uid, gid, slots)) => claim_slot(pod, slots, |slot| IdMap::Subordinate {
-            uid: uid + slot * RANGE,
-            gid: gid + slot * RANGE,
+    let shared = |uid, gid| Claim { map: IdMap::Subordinate { uid, gid }, _lock: None };
+    match (subordinate(), unpacked) {
+        (None, _) | (_, Unpacked::Users) => Claim { map: single, _lock: None },
+        // One range is shared by all pods of its user that show images, or by all.
+        (Some((uid, gid, _)), Unpacked::Subordinates) | (Some((uid, gid, 1)), _) => {
+            shared(uid, gid)
+        }
+        // Several are dealt out, but for the first.
+        (Some((uid, gid, slots)), Unpacked::Nobodys) => claim_slot(pod, slots - 1, |slot| {
+            IdMap::Subordinate { uid: uid + (slot + 1) * RANGE, gid: gid + (slot + 1) * RANGE }
         })
         .unwrap_or(Claim { map: single, _lock: None }),
-        None => Claim { map: single, _lock: None },
     }
 }
 
@@ -153,6 +180,14 @@ fn covers(map: &str) -> bool {
         };
         inside <= u64::from(FIRST) && inside + count >= u64::from(FIRST + SLOTS * RANGE)
     })
+}
+
+/// Returns the ids in which an ordinary user unpacks images, where there are any.
+pub(crate) fn of_images() -> Option<IdMap> {
+    if geteuid().is_root() {
+        return None;
+    }
+    subordinate().map(|(uid, gid, _)| IdMap::Subordinate { uid, gid })
 }
 
 /// Returns the first subordinate uid and gid of the caller and how many ranges there are.

@@ -13,6 +13,7 @@ mod server;
 mod spare;
 mod startup;
 mod state;
+mod subordinate;
 mod threads;
 
 use std::ffi::OsString;
@@ -36,6 +37,7 @@ use ground::{Ground, Plan};
 use life::Life;
 use link::Link;
 use state::Shared;
+pub use subordinate::as_subordinate;
 
 /// What a shim says on its standard output once: the pod stands, or why it does not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,6 +80,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         [verb, folder, binary, mould] if verb == "spare" => {
             detach(|| run(spare::become_pod(&Folder::new(folder.into()), Path::new(binary), mould)))
         }
+        [verb, program @ ..] if verb == subordinate::VERB => subordinate::main(program),
         [verb, folder] if verb == "clean" => clean::main(&Folder::new(folder.into())),
         _ => {
             eprintln!("pod-shim is started by the runtime only");

@@ -26,6 +26,7 @@ enum Needs {
     Cgroups,
     Tun,
     Root,
+    Ranges,
 }
 
 type Test = (&'static str, Needs, fn() -> Result<(), Failed>);
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
             Needs::Cgroups => missing("cgroups"),
             Needs::Tun => missing("tun"),
             Needs::Root if nix::unistd::geteuid().is_root() => None,
+            Needs::Ranges => no_ranges(missing("ids")),
             Needs::Root => Some("it mounts a file system".to_owned()),
         });
         if let Some(reason) = &reason {
@@ -84,4 +86,13 @@ fn all_tests() -> (Vec<Test>, Vec<Test>) {
         unpacked::TESTS,
     ];
     (suites.concat(), [lasting::COLD, spare::TESTS, unpacked::COLD].concat())
+}
+
+fn lacking(needs: Needs, ranges: Option<String>) -> Option<String> {
+    match (needs, nix::unistd::geteuid().is_root()) {
+        (Needs::Root, false) => Some("it mounts a file system".to_owned()),
+        (Needs::Ranges, true) => Some("root needs no ranges".to_owned()),
+        (Needs::Ranges, false) => ranges,
+        (Needs::Root, true) | (Needs::Nothing | Needs::Cgroups | Needs::Tun, _) => None,
+    }
 }

@@ -25,8 +25,10 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// Not in spares: what it makes is removed by itself.
-pub(crate) const COLD: &[Test] =
-    &[("an_image_is_copied_where_ids_cannot_be_shown", Needs::Root, copied)];
+pub(crate) const COLD: &[Test] = &[
+    ("an_image_is_copied_where_ids_cannot_be_shown", Needs::Root, copied),
+    ("a_users_image_may_have_owners_of_its_own", Needs::Ranges, subordinate),
+];
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -281,5 +283,25 @@ fn copied() -> Result<(), Failed> {
     let copies = bench.state.join("pods").join(&spec.id).join("fs/copies");
     assert!(copies.join("0/file").is_file(), "the kernel shows ids of ramfs by now");
     assert_eq!(fs::read_to_string(inner.join("file")).unwrap(), "from the image\n");
+    Ok(())
+}
+
+/// As an ordinary user with ranges unpacks an image: its files have owners of their own.
+fn subordinate() -> Result<(), Failed> {
+    let bench = Bench::cold();
+    let root = tree(&bench, "image");
+    let binary = std::env::current_exe().unwrap();
+    let run = |script: &str| {
+        let mut command = pod_runtime::as_subordinate(&binary).expect("ranges");
+        let done = command.args(["/bin/sh", "-ec", script, "sh"]).arg(&root).status();
+        assert!(done.unwrap().success(), "{script}");
+    };
+    run("chown -R 0:0 \"$1\"; chown 1000:1000 \"$1/file\"; echo x >\"$1/other\"; \
+         chown 7:8 \"$1/other\"; chmod 600 \"$1/other\"");
+    let look = "stat -c %u:%g / /file /other; cat /other 2>/dev/null || echo no; \
+                echo more >>/file; tail -n 1 /file";
+    assert_eq!(script(&bench, &root, look).1, "0:0\n1000:1000\n7:8\nno\nmore");
+    run("rm -r \"$1\"");
+    assert!(!root.exists());
     Ok(())
 }
