@@ -55,9 +55,7 @@ fn main() -> ExitCode {
             Needs::Nothing => None,
             Needs::Cgroups => missing("cgroups"),
             Needs::Tun => missing("tun"),
-            Needs::Root if nix::unistd::geteuid().is_root() => None,
-            Needs::Ranges => no_ranges(missing("ids")),
-            Needs::Root => Some("it mounts a file system".to_owned()),
+            Needs::Root | Needs::Ranges => lacking(*needs, missing("ids")),
         });
         if let Some(reason) = &reason {
             println!("{name} is ignored: {reason}");
