@@ -27,3 +27,8 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
 pub(crate) fn seconds_between(then: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(now.as_second() - then.as_second()).unwrap_or(0)
 }
+
+/// Returns `at` as Kubernetes writes its finer moments: RFC 3339, microseconds, `Z`.
+pub(crate) fn micro_text(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}

@@ -89,6 +89,7 @@ fn delete_contents(store: &Store, namespace: &str) -> usize {
         Resource::Secrets,
         Resource::ConfigMaps,
         Resource::ServiceAccounts,
+        Resource::Leases,
         Resource::Events,
     ];
     let mut left = 0;

@@ -20,6 +20,7 @@ mod pki;
 mod pod;
 mod serve;
 mod store;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,7 @@ impl LocalCluster {
         let store = Arc::new(Store::open(&dir.join("store"))?);
         let pki = pki::Pki::open(&dir.join("pki"))?;
         let (state_dir, binary) = (dir.clone(), config.binary.clone());
+        let service_accounts = Arc::new(tokens::Tokens::open(&dir.join("pki"))?);
         let runtime = Runtime::open(RuntimeConfig { state_dir, binary })?;
         controllers::seed(&store).map_err(|e| Error::Seed(e.into()))?;
         let listener = serve::bind(config.listen, last_port(dir)).await;
@@ -117,6 +119,7 @@ impl LocalCluster {
             shutdown: shutdown.clone(),
             tasks: tasks.clone(),
             token: pki.token_hash(),
+            tokens: service_accounts,
         };
         kubelet::start(store.clone(), pods, address.ip(), &tasks, shutdown.clone())
             .await

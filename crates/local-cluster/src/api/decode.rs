@@ -6,6 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::kinds::Kind;
+use super::protobuf;
 use super::status::Refusal;
 
 /// What happens to fields that the kind does not know.
@@ -36,18 +37,31 @@ pub(crate) struct Decoded {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Reads any JSON, or YAML, and returns also the duplicate fields met.
-pub(crate) fn parse(bytes: &[u8], yaml: bool) -> Result<(Value, Vec<String>), Refusal> {
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// Reads any value, and returns also the duplicate fields met.
+pub(crate) fn parse(bytes: &[u8], format: Format) -> Result<(Value, Vec<String>), Refusal> {
     let mut duplicates = Vec::new();
     let seed = Checked { path: String::new(), duplicates: &mut duplicates };
-    let parsed = if yaml {
-        let text = String::from_utf8_lossy(bytes);
-        seed.deserialize(serde_yaml_ng::Deserializer::from_str(&text)).map_err(|e| e.to_string())
-    } else {
-        let mut reader = serde_json::Deserializer::from_slice(bytes);
-        seed.deserialize(&mut reader)
-            .and_then(|value| reader.end().map(|()| value))
-            .map_err(|e| e.to_string())
+    let parsed = match format {
+        Format::Yaml => {
+            let text = String::from_utf8_lossy(bytes);
+            let reader = serde_yaml_ng::Deserializer::from_str(&text);
+            seed.deserialize(reader).map_err(|e| e.to_string())
+        }
+        Format::Json => {
+            let mut reader = serde_json::Deserializer::from_slice(bytes);
+            seed.deserialize(&mut reader)
+                .and_then(|value| reader.end().map(|()| value))
+                .map_err(|e| e.to_string())
+        }
+        Format::Protobuf => protobuf::decode(bytes).map_err(|e| e.to_string()),
     };
     let value = parsed.map_err(|why| {
         Refusal::bad_request(format!("the object provided is unrecognized: {why}"))
@@ -59,10 +73,10 @@ pub(crate) fn parse(bytes: &[u8], yaml: bool) -> Result<(Value, Vec<String>), Re
 pub(crate) fn object(
     kind: &Kind,
     bytes: &[u8],
-    yaml: bool,
+    format: Format,
     validation: Validation,
 ) -> Result<Decoded, Refusal> {
-    let (value, duplicates) = parse(bytes, yaml)?;
+    let (value, duplicates) = parse(bytes, format)?;
     checked(kind, value, duplicates, validation)
 }
 
@@ -74,9 +88,9 @@ pub(crate) fn checked(
     validation: Validation,
 ) -> Result<Decoded, Refusal> {
     let cannot = |why: &str| {
-        let kind = kind.kind;
+        let (version, kind) = (kind.version, kind.kind);
         Refusal::bad_request(format!(
-            "{kind} in version \"v1\" cannot be handled as a {kind}: {why}"
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
         ))
     };
     if !value.is_object() {
@@ -98,7 +112,7 @@ pub(crate) fn checked(
 }
 
 fn check_type(kind: &Kind, value: &mut Value) -> Result<(), Refusal> {
-    for (field, expected) in [("apiVersion", "v1"), ("kind", kind.kind)] {
+    for (field, expected) in [("apiVersion", kind.group_version().as_str()), ("kind", kind.kind)] {
         match value[field].as_str() {
             None | Some("") => value[field] = expected.into(),
             Some(given) if given == expected => {}
@@ -225,7 +239,7 @@ mod tests {
     use super::*;
 
     fn pod(text: &str, validation: Validation) -> Result<Decoded, Refusal> {
-        object(kinds::by_plural("pods").unwrap(), text.as_bytes(), false, validation)
+        object(kinds::find("", "pods").unwrap(), text.as_bytes(), Format::Json, validation)
     }
 
     #[test]
@@ -246,7 +260,7 @@ mod tests {
     fn ten_thousand_levels_are_refused_not_overflowed() {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(pod(&deep, Validation::Ignore).is_err());
-        assert!(parse(deep.as_bytes(), true).is_err());
+        assert!(parse(deep.as_bytes(), Format::Yaml).is_err());
     }
 
     #[test]

@@ -1,42 +1,60 @@
-//! What is served, said in the ways clients ask: `/api`, `/apis`, `/version`, OpenAPI.
+//! What is served, said in the ways clients ask: `/api`, `/apis`, `/version`.
 
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::kinds::{KINDS, Kind, VERBS};
+use super::openapi;
 use super::request::header;
 use super::respond::{self, Answer};
+use super::reviews::REVIEWS;
 use super::status::Refusal;
 
 /// The version of Kubernetes whose behaviour this follows.
 pub(crate) const GIT_VERSION: &str = "v1.33.0+loom-local";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+/// Every group beside the core one; each has version v1 alone.
+pub(crate) const GROUPS: &[&str] =
+    &["authentication.k8s.io", "authorization.k8s.io", "coordination.k8s.io"];
 
 /// Answers a path that describes the server rather than an object.
 pub(crate) fn answer(path: &str, headers: &HeaderMap) -> Result<Answer, Refusal> {
     let aggregated = wants_aggregated(headers);
     let body = match path.trim_end_matches('/') {
         "/version" => version(),
-        "/api" if aggregated => return Ok(aggregated_answer(&core_group())),
-        "/apis" if aggregated => return Ok(aggregated_answer(&review_group())),
+        "/api" if aggregated => return Ok(aggregated_answer(&[aggregated_group("")])),
+        "/apis" if aggregated => {
+            let groups: Vec<Value> = GROUPS.iter().map(|group| aggregated_group(group)).collect();
+            return Ok(aggregated_answer(&groups));
+        }
         "/api" => {
             json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
         }
-        "/apis" => json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group()]}),
-        "/apis/authorization.k8s.io" => group(),
-        "/api/v1" => resource_list("v1", &core_resources()),
-        "/apis/authorization.k8s.io/v1" => resource_list(
-            "authorization.k8s.io/v1",
-            &[json!({
-                "name": "selfsubjectaccessreviews", "singularName": "selfsubjectaccessreview",
-                "namespaced": false, "kind": "SelfSubjectAccessReview", "verbs": ["create"],
-            })],
-        ),
-        "/openapi/v3" => json!({"paths": {"api/v1": {"serverRelativeURL": "/openapi/v3/api/v1"}}}),
-        "/openapi/v3/api/v1" => openapi(),
-        _ => return Err(Refusal::no_resource()),
+        "/apis" => {
+            let groups: Vec<Value> = GROUPS.iter().map(|name| group(name)).collect();
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+        }
+        "/api/v1" => resource_list("v1", &resources("")),
+        "/openapi/v3" => openapi::index(),
+        "/openapi/v3/api/v1" => openapi::document(""),
+        path => return Ok(respond::json(StatusCode::OK, &of_group(path)?)),
     };
     Ok(respond::json(StatusCode::OK, &body))
+}
+
+/// Answers `/apis/GROUP`, `/apis/GROUP/v1` and `/openapi/v3/apis/GROUP/v1`.
+fn of_group(path: &str) -> Result<Value, Refusal> {
+    let known = |name: &str| GROUPS.iter().find(|group| **group == name).copied();
+    if let Some(rest) = path.strip_prefix("/openapi/v3/apis/") {
+        let group = rest.strip_suffix("/v1").and_then(known);
+        return group.map(openapi::document).ok_or_else(Refusal::no_resource);
+    }
+    let rest = path.strip_prefix("/apis/").ok_or_else(Refusal::no_resource)?;
+    match (known(rest), rest.strip_suffix("/v1").and_then(known)) {
+        (Some(name), _) => Ok(group(name)),
+        (None, Some(name)) => Ok(resource_list(&format!("{name}/v1"), &resources(name))),
+        (None, None) => Err(Refusal::no_resource()),
+    }
 }
 
 fn wants_aggregated(headers: &HeaderMap) -> bool {
@@ -48,10 +66,10 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
     })
 }
 
-fn aggregated_answer(group: &Value) -> Answer {
+fn aggregated_answer(groups: &[Value]) -> Answer {
     let body = json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
-        "items": [group],
+        "items": groups,
     });
     respond::bytes(StatusCode::OK, AGGREGATED, serde_json::to_vec(&body).unwrap_or_default())
 }
@@ -64,9 +82,9 @@ fn version() -> Value {
     })
 }
 
-fn group() -> Value {
-    let version = json!({"groupVersion": "authorization.k8s.io/v1", "version": "v1"});
-    json!({"kind": "APIGroup", "apiVersion": "v1", "name": "authorization.k8s.io",
+fn group(name: &str) -> Value {
+    let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
+    json!({"kind": "APIGroup", "apiVersion": "v1", "name": name,
            "versions": [version], "preferredVersion": version})
 }
 
@@ -75,7 +93,16 @@ fn resource_list(group_version: &str, resources: &[Value]) -> Value {
            "resources": resources})
 }
 
-fn core_resources() -> Vec<Value> {
+fn kinds_of(group: &str) -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().filter(move |kind| kind.group == group)
+}
+
+/// The group of what a subresource answers with.
+fn group_of(kind: &str) -> &'static str {
+    if kind == "TokenRequest" { "authentication.k8s.io" } else { "" }
+}
+
+fn resources(group: &str) -> Vec<Value> {
     let resource = |kind: &Kind| {
         let main = json!({
             "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
@@ -83,75 +110,47 @@ fn core_resources() -> Vec<Value> {
             "categories": kind.categories,
         });
         let subs = kind.subresources.iter().map(|(sub, of, verbs)| {
-            json!({"name": format!("{}/{sub}", kind.plural), "singularName": "",
-                   "namespaced": kind.namespaced, "kind": of, "verbs": verbs})
+            let mut entry = json!({"name": format!("{}/{sub}", kind.plural), "singularName": "",
+                   "namespaced": kind.namespaced, "kind": of, "verbs": verbs});
+            if !group_of(of).is_empty() {
+                entry["group"] = group_of(of).into();
+                entry["version"] = "v1".into();
+            }
+            entry
         });
         std::iter::once(main).chain(subs).collect::<Vec<_>>()
     };
-    KINDS.iter().flat_map(resource).collect()
+    let reviews = REVIEWS.iter().filter(|review| review.group == group).map(|review| {
+        json!({"name": review.plural, "singularName": review.singular(), "namespaced": false,
+               "kind": review.kind, "verbs": ["create"]})
+    });
+    kinds_of(group).flat_map(resource).chain(reviews).collect()
 }
 
-fn core_group() -> Value {
+fn aggregated_group(group: &str) -> Value {
     let resource = |kind: &Kind| {
-        let subs: Vec<Value> = kind
-            .subresources
-            .iter()
-            .map(|(sub, of, verbs)| {
-                json!({"subresource": sub, "verbs": verbs,
-                       "responseKind": {"group": "", "version": "v1", "kind": of}})
-            })
-            .collect();
+        let subs = kind.subresources.iter().map(|(sub, of, verbs)| {
+            json!({"subresource": sub, "verbs": verbs,
+                   "responseKind": {"group": group_of(of), "version": "v1", "kind": of}})
+        });
         json!({
             "resource": kind.plural, "singularResource": kind.singular, "verbs": VERBS,
             "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
-            "shortNames": kind.short, "categories": kind.categories, "subresources": subs,
-            "responseKind": {"group": "", "version": "v1", "kind": kind.kind},
+            "shortNames": kind.short, "categories": kind.categories,
+            "subresources": subs.collect::<Vec<_>>(),
+            "responseKind": {"group": group, "version": "v1", "kind": kind.kind},
         })
     };
-    json!({
-        "metadata": {"creationTimestamp": null},
-        "versions": [{"version": "v1", "freshness": "Current",
-                      "resources": KINDS.iter().map(resource).collect::<Vec<_>>()}],
-    })
-}
-
-fn review_group() -> Value {
-    json!({
-        "metadata": {"name": "authorization.k8s.io", "creationTimestamp": null},
-        "versions": [{"version": "v1", "freshness": "Current", "resources": [{
-            "resource": "selfsubjectaccessreviews", "singularResource": "selfsubjectaccessreview",
-            "scope": "Cluster", "verbs": ["create"],
-            "responseKind": {"group": "authorization.k8s.io", "version": "v1",
-                             "kind": "SelfSubjectAccessReview"},
-        }]}],
-    })
-}
-
-/// The paths of the API with the little that kubectl looks for before it writes: that fields are
-/// validated here. Schemas are not published.
-fn openapi() -> Value {
-    let mut paths = serde_json::Map::new();
-    for kind in KINDS {
-        let base = match kind.namespaced {
-            true => format!("/api/v1/namespaces/{{namespace}}/{}", kind.plural),
-            false => format!("/api/v1/{}", kind.plural),
-        };
-        paths.insert(base.clone(), json!({"post": operation(kind, "post")}));
-        paths.insert(
-            format!("{base}/{{name}}"),
-            json!({"put": operation(kind, "put"), "patch": operation(kind, "patch")}),
-        );
+    let reviews = REVIEWS.iter().filter(|review| review.group == group).map(|review| {
+        json!({"resource": review.plural, "singularResource": review.singular(),
+               "scope": "Cluster", "verbs": ["create"],
+               "responseKind": {"group": group, "version": "v1", "kind": review.kind}})
+    });
+    let resources: Vec<Value> = kinds_of(group).map(resource).chain(reviews).collect();
+    let mut meta = json!({"creationTimestamp": null});
+    if !group.is_empty() {
+        meta["name"] = group.into();
     }
-    json!({"openapi": "3.0.0", "info": {"title": "Loom local cluster", "version": GIT_VERSION},
-           "paths": paths, "components": {"schemas": {}}})
-}
-
-fn operation(kind: &Kind, action: &str) -> Value {
-    let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
-    json!({
-        "x-kubernetes-action": action,
-        "x-kubernetes-group-version-kind": {"group": "", "version": "v1", "kind": kind.kind},
-        "parameters": [parameter("dryRun"), parameter("fieldValidation")],
-        "responses": {"200": {"description": "OK"}},
-    })
+    json!({"metadata": meta,
+           "versions": [{"version": "v1", "freshness": "Current", "resources": resources}]})
 }

@@ -1,5 +1,6 @@
 //! The table of everything this API serves; discovery, routes and decoding read it.
 
+use k8s_openapi::api::coordination::v1 as coordination;
 use k8s_openapi::api::core::v1 as core;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -10,6 +11,9 @@ use crate::store::Resource;
 #[derive(Debug)]
 pub(crate) struct Kind {
     pub(crate) resource: Resource,
+    /// Empty: the core group.
+    pub(crate) group: &'static str,
+    pub(crate) version: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) plural: &'static str,
     pub(crate) singular: &'static str,
@@ -27,18 +31,23 @@ pub(crate) struct Kind {
 pub(crate) const VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
+/// The verbs of every `status`.
+const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
+const TOKEN: &[(&str, &str, &[&str])] = &[("token", "TokenRequest", &["create"])];
 const POD_SUBRESOURCES: &[(&str, &str, &[&str])] = &[
     ("exec", "PodExecOptions", &["create", "get"]),
     ("log", "Pod", &["get"]),
-    ("status", "Pod", &["get"]),
+    ("status", "Pod", STATUS_VERBS),
 ];
-const STATUS_OF_NAMESPACE: &[(&str, &str, &[&str])] = &[("status", "Namespace", &["get"])];
-const STATUS_OF_NODE: &[(&str, &str, &[&str])] = &[("status", "Node", &["get"])];
+const STATUS_OF_NAMESPACE: &[(&str, &str, &[&str])] = &[("status", "Namespace", STATUS_VERBS)];
+const STATUS_OF_NODE: &[(&str, &str, &[&str])] = &[("status", "Node", STATUS_VERBS)];
 
-/// Every kind served, all of group `""`, version `v1`.
+/// Every kind served.
 pub(crate) static KINDS: &[Kind] = &[
     Kind {
         resource: Resource::ConfigMaps,
+        group: "",
+        version: "v1",
         kind: "ConfigMap",
         plural: "configmaps",
         singular: "configmap",
@@ -50,6 +59,8 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         resource: Resource::Events,
+        group: "",
+        version: "v1",
         kind: "Event",
         plural: "events",
         singular: "event",
@@ -61,6 +72,8 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         resource: Resource::Namespaces,
+        group: "",
+        version: "v1",
         kind: "Namespace",
         plural: "namespaces",
         singular: "namespace",
@@ -72,6 +85,8 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         resource: Resource::Nodes,
+        group: "",
+        version: "v1",
         kind: "Node",
         plural: "nodes",
         singular: "node",
@@ -83,6 +98,8 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         resource: Resource::Pods,
+        group: "",
+        version: "v1",
         kind: "Pod",
         plural: "pods",
         singular: "pod",
@@ -94,6 +111,8 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         resource: Resource::Secrets,
+        group: "",
+        version: "v1",
         kind: "Secret",
         plural: "secrets",
         singular: "secret",
@@ -105,20 +124,55 @@ pub(crate) static KINDS: &[Kind] = &[
     },
     Kind {
         resource: Resource::ServiceAccounts,
+        group: "",
+        version: "v1",
         kind: "ServiceAccount",
         plural: "serviceaccounts",
         singular: "serviceaccount",
         short: &["sa"],
         categories: &[],
         namespaced: true,
-        subresources: &[],
+        subresources: TOKEN,
         canonical: canonical::<core::ServiceAccount>,
+    },
+    Kind {
+        resource: Resource::Leases,
+        group: "coordination.k8s.io",
+        version: "v1",
+        kind: "Lease",
+        plural: "leases",
+        singular: "lease",
+        short: &[],
+        categories: &[],
+        namespaced: true,
+        subresources: &[],
+        canonical: canonical::<coordination::Lease>,
     },
 ];
 
-/// Finds a kind by its word in paths.
-pub(crate) fn by_plural(plural: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.plural == plural)
+impl Kind {
+    /// Returns what objects carry as `apiVersion`.
+    pub(crate) fn group_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.into()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// Returns the words of messages: `pods`, `leases.coordination.k8s.io`.
+    pub(crate) fn qualified(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.into()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+}
+
+/// Finds a kind by its group and its word in paths.
+pub(crate) fn find(group: &str, plural: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.group == group && kind.plural == plural)
 }
 
 /// Finds the kind of a resource.
@@ -141,7 +195,7 @@ mod tests {
     fn every_resource_has_its_kind() {
         for kind in KINDS {
             assert_eq!(of(kind.resource).plural, kind.plural);
-            assert_eq!(by_plural(kind.plural).unwrap().kind, kind.kind);
+            assert_eq!(find(kind.group, kind.plural).unwrap().kind, kind.kind);
         }
     }
 }

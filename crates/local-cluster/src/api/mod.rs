@@ -4,22 +4,25 @@
 //! bytes -> request (path, query, Accept) -> decode -> prepare -> store -> respond
 //! ```
 
-mod access;
 mod decode;
 mod discovery;
 mod exec;
 pub(crate) mod kinds;
 mod log;
 mod names;
+mod openapi;
 mod patch;
 mod prepare;
+mod protobuf;
 mod read;
 mod ready;
 mod request;
 mod respond;
+mod reviews;
 mod selector;
 mod status;
 mod table;
+mod token_request;
 mod watch;
 mod write;
 
@@ -40,6 +43,7 @@ pub(crate) use status::{FieldError, Refusal};
 
 use crate::kubelet::Pods;
 use crate::store::{Key, Store};
+use crate::tokens::{Caller, ISSUER, Tokens};
 use request::{Query, Shape, Target};
 
 /// What answering needs.
@@ -53,6 +57,8 @@ pub(crate) struct Api {
     pub(crate) tasks: TaskTracker,
     /// `Bearer TOKEN`, hashed.
     pub(crate) token: crate::pki::TokenHash,
+    /// Makes and checks the tokens of service accounts.
+    pub(crate) tokens: Arc<Tokens>,
 }
 
 /// No body is larger: Kubernetes' own limit.
@@ -78,28 +84,82 @@ async fn respond(api: &Api, request: Request<Incoming>) -> Result<Answer, Refusa
     if matches!(path.as_str(), "/healthz" | "/livez" | "/readyz") {
         return Ok(respond::bytes(StatusCode::OK, "text/plain; charset=utf-8", "ok"));
     }
-    if !api.token.accepts(request::header(request.headers(), "authorization")) {
-        return Err(Refusal::unauthorized());
-    }
-    if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" {
-        let yaml = request::body_is_yaml(request.headers())?;
+    let caller = caller(api, request::header(request.headers(), "authorization"))?;
+    let Some((group, rest)) = route(&path) else {
+        return match request.method() {
+            &Method::GET => described(api, &path, &request),
+            _ => Err(Refusal::no_resource()),
+        };
+    };
+    if let Some(review) = reviews::at(group, rest) {
+        let format = request::body_format(request.headers())?;
         return match *request.method() {
-            Method::POST => access::review(&body(request).await?, yaml),
+            _ if matches!(caller, Caller::Account(_)) && !review.about_oneself() => {
+                let user = caller.username();
+                let message =
+                    format!("{} is forbidden: User {user:?} cannot create it", review.plural);
+                Err(Refusal::new(StatusCode::FORBIDDEN, "Forbidden", message))
+            }
+            Method::POST => reviews::answer(api, &caller, review, &body(request).await?, format),
             _ => Err(Refusal::method(request.method().as_str())),
         };
     }
-    match path.strip_prefix("/api/v1/").filter(|rest| !rest.is_empty()) {
-        Some(rest) => object(api, Target::parse(rest)?, request).await,
-        None if request.method() == Method::GET => discovery::answer(&path, request.headers()),
-        None => Err(Refusal::no_resource()),
+    object(api, &caller, Target::parse(group, rest)?, request).await
+}
+
+/// Finds out who is asking.
+fn caller(api: &Api, authorization: &str) -> Result<Caller, Refusal> {
+    if api.token.accepts(authorization) {
+        return Ok(Caller::Owner);
+    }
+    let token = authorization.strip_prefix("Bearer ").unwrap_or_default();
+    match api.tokens.review(&api.store, token, crate::clock::now()) {
+        Ok((account, audiences)) if audiences.iter().any(|audience| audience == ISSUER) => {
+            Ok(Caller::Account(account))
+        }
+        _ => Err(Refusal::unauthorized()),
     }
 }
 
-async fn object(api: &Api, target: Target, request: Request<Incoming>) -> Result<Answer, Refusal> {
+/// Splits a path of objects into its group and the rest.
+fn route(path: &str) -> Option<(&str, &str)> {
+    let (group, rest) = match path.strip_prefix("/api/v1/") {
+        Some(rest) => ("", rest),
+        None => path.strip_prefix("/apis/")?.split_once("/v1/")?,
+    };
+    (!rest.is_empty()).then_some((group, rest))
+}
+
+/// Answers about the server itself.
+fn described(api: &Api, path: &str, request: &Request<Incoming>) -> Result<Answer, Refusal> {
+    match path {
+        "/openid/v1/jwks" => Ok(respond::json(StatusCode::OK, &api.tokens.jwks())),
+        "/.well-known/openid-configuration" => {
+            let keys = format!("{ISSUER}/openid/v1/jwks");
+            let found = serde_json::json!({
+                "issuer": ISSUER, "jwks_uri": keys, "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+            });
+            Ok(respond::json(StatusCode::OK, &found))
+        }
+        path => discovery::answer(path, request.headers()),
+    }
+}
+
+async fn object(
+    api: &Api,
+    caller: &Caller,
+    target: Target,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
     let (parts, incoming) = request.into_parts();
     let query = Query::of(&parts);
     let verb = request::verb(&parts.method, &target, &query)
         .ok_or_else(|| Refusal::method(parts.method.as_str()))?;
+    if let Caller::Account(_) = caller {
+        return Err(Refusal::not_allowed(&caller.username(), verb, &target));
+    }
     let request = Request::from_parts(parts, incoming);
     if !target.subresource.is_empty() {
         return subresource(api, &target, &query, verb, request).await;
@@ -114,16 +174,18 @@ async fn object(api: &Api, target: Target, request: Request<Incoming>) -> Result
             write::patch(api, &target, &query, &body(request).await?, &media_type)
         }
         _ => {
-            let yaml = request::body_is_yaml(headers)?;
+            let format = request::body_format(headers)?;
             let body = body(request).await?;
             match verb {
-                "create" => write::create(api, &target, &query, &body, yaml),
-                "update" => write::update(api, &target, &query, &body, yaml),
-                "delete" => {
-                    write::delete(api, &target, &write::DeleteOptions::parse(&query, &body, yaml)?)
-                }
+                "create" => write::create(api, &target, &query, &body, format),
+                "update" => write::update(api, &target, &query, &body, format),
+                "delete" => write::delete(
+                    api,
+                    &target,
+                    &write::DeleteOptions::parse(&query, &body, format)?,
+                ),
                 _ => {
-                    let options = write::DeleteOptions::parse(&query, &body, yaml)?;
+                    let options = write::DeleteOptions::parse(&query, &body, format)?;
                     write::delete_collection(api, &target, &query, &options)
                 }
             }
@@ -140,6 +202,10 @@ async fn subresource(
 ) -> Result<Answer, Refusal> {
     match (target.subresource.as_str(), verb) {
         ("status", "get") => read::get(api, target, query, Shape::of(request.headers())?),
+        ("token", "create") => {
+            let format = request::body_format(request.headers())?;
+            token_request::create(api, target, &body(request).await?, format)
+        }
         ("log", "get") => log::answer(api, target, query).await,
         ("exec", "get" | "create") => exec::answer(api, target, query, request).await,
         _ => Err(Refusal::method(request.method().as_str())),

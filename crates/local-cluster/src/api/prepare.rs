@@ -26,7 +26,7 @@ pub(crate) fn create(target: &Target, object: &mut Value) -> Result<(), Refusal>
         Resource::Namespaces => namespace(object, &name),
         Resource::Secrets => secret(object, &mut errors),
         Resource::ConfigMaps => key_errors(object, &["data", "binaryData"], &mut errors),
-        Resource::Events | Resource::ServiceAccounts | Resource::Nodes => {}
+        Resource::Events | Resource::ServiceAccounts | Resource::Nodes | Resource::Leases => {}
     }
     if errors.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, &name, &errors)) }
 }
@@ -61,7 +61,7 @@ pub(crate) fn update(kind: &Kind, old: &Value, new: &mut Value) -> Result<(), Re
             key_errors(new, &["data", "binaryData"], &mut errors);
             errors.extend(immutable(old, new));
         }
-        Resource::Events | Resource::ServiceAccounts | Resource::Nodes => {}
+        Resource::Events | Resource::ServiceAccounts | Resource::Nodes | Resource::Leases => {}
     }
     if errors.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, &name, &errors)) }
 }

@@ -74,7 +74,7 @@ pub(crate) fn list(
     }
     let body = match shape {
         Shape::Object => json!({
-            "apiVersion": "v1", "kind": format!("{}List", target.kind.kind), "metadata": meta,
+            "apiVersion": target.kind.group_version(), "kind": format!("{}List", target.kind.kind), "metadata": meta,
             "items": objects.iter().map(|object| Value::clone(object)).collect::<Vec<_>>(),
         }),
         Shape::Metadata => json!({

@@ -3,7 +3,9 @@
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
+use super::decode::Format;
 use super::kinds::{self, Kind};
+use super::protobuf;
 use super::selector::Selector;
 use super::status::Refusal;
 
@@ -20,20 +22,20 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads the part of a path after `/api/v1/`.
-    pub(crate) fn parse(path: &str) -> Result<Self, Refusal> {
+    /// Reads the part of a path after `/api/v1/` or `/apis/GROUP/v1/`.
+    pub(crate) fn parse(group: &str, path: &str) -> Result<Self, Refusal> {
         let parts: Vec<&str> = path.trim_end_matches('/').split('/').collect();
         let (namespace, rest) = match parts.as_slice() {
             // Everything below a namespace but its own subresources.
             ["namespaces", namespace, rest @ ..]
-                if !rest.is_empty() && kinds::by_plural(rest[0]).is_some_and(|k| k.namespaced) =>
+                if rest.first().is_some_and(|plural| namespaced(group, plural)) =>
             {
                 (*namespace, rest)
             }
             rest => ("", rest),
         };
         let [plural, rest @ ..] = rest else { return Err(Refusal::no_resource()) };
-        let kind = kinds::by_plural(plural).ok_or_else(Refusal::no_resource)?;
+        let kind = kinds::find(group, plural).ok_or_else(Refusal::no_resource)?;
         let (name, subresource) = match rest {
             [] => ("", ""),
             [name] => (*name, ""),
@@ -52,6 +54,10 @@ impl Target {
             subresource: subresource.into(),
         })
     }
+}
+
+fn namespaced(group: &str, plural: &str) -> bool {
+    kinds::find(group, plural).is_some_and(|kind| kind.namespaced)
 }
 
 /// The query's pairs in order.
@@ -154,12 +160,16 @@ pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// Whether the body is YAML; anything but JSON and YAML is refused.
-pub(crate) fn body_is_yaml(headers: &HeaderMap) -> Result<bool, Refusal> {
+/// Returns how the body is written.
+pub(crate) fn body_format(headers: &HeaderMap) -> Result<Format, Refusal> {
     match header(headers, "content-type").split(';').next().unwrap_or_default().trim() {
-        "" | "application/json" | "*/*" => Ok(false),
-        "application/yaml" => Ok(true),
-        other => Err(Refusal::media_type(other, "application/json, application/yaml")),
+        "" | "application/json" | "*/*" => Ok(Format::Json),
+        "application/yaml" => Ok(Format::Yaml),
+        protobuf::MEDIA_TYPE => Ok(Format::Protobuf),
+        other => Err(Refusal::media_type(
+            other,
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
     }
 }
 
@@ -187,7 +197,7 @@ mod tests {
     #[test]
     fn paths_name_their_targets() {
         let target = |path: &str| {
-            let t = Target::parse(path).ok()?;
+            let t = Target::parse("", path).ok()?;
             Some(format!("{} {} {} {}", t.kind.plural, t.namespace, t.name, t.subresource))
         };
         assert_eq!(target("pods").unwrap(), "pods   ");

@@ -56,7 +56,7 @@ pub(crate) fn warned(mut answer: Answer, warnings: &[String]) -> Answer {
 /// Returns an object with its `apiVersion` and `kind`, which are not stored.
 pub(crate) fn tagged(kind: &Kind, object: &Value) -> Value {
     let mut object = object.clone();
-    object["apiVersion"] = "v1".into();
+    object["apiVersion"] = kind.group_version().into();
     object["kind"] = kind.kind.into();
     object
 }

@@ -25,6 +25,8 @@ enum Test {
     In(Vec<String>),
     /// True of objects without the label, too.
     NotIn(Vec<String>),
+    Above(i64),
+    Below(i64),
 }
 
 #[derive(Debug, Clone)]
@@ -77,8 +79,14 @@ impl LabelTerm {
             Test::Absent => value.is_none(),
             Test::In(values) => value.is_some_and(|value| values.iter().any(|v| v == value)),
             Test::NotIn(values) => value.is_none_or(|value| values.iter().all(|v| v != value)),
+            Test::Above(bound) => number(value).is_some_and(|number| number > *bound),
+            Test::Below(bound) => number(value).is_some_and(|number| number < *bound),
         }
     }
+}
+
+fn number(value: Option<&str>) -> Option<i64> {
+    value?.parse().ok()
 }
 
 /// Splits at commas that are not inside parentheses.
@@ -116,13 +124,17 @@ fn label_term(term: &str) -> Result<LabelTerm, Refusal> {
         (key, Test::NotIn(vec![value.trim().into()]))
     } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
         (key, Test::In(vec![value.trim().into()]))
+    } else if let Some((key, bound)) = term.split_once('>') {
+        (key, Test::Above(bound.trim().parse().map_err(|_| bad())?))
+    } else if let Some((key, bound)) = term.split_once('<') {
+        (key, Test::Below(bound.trim().parse().map_err(|_| bad())?))
     } else {
         (term, Test::Exists)
     };
     let key = key.trim();
     let values: &[String] = match &test {
         Test::In(values) | Test::NotIn(values) => values,
-        Test::Exists | Test::Absent => &[],
+        Test::Exists | Test::Absent | Test::Above(_) | Test::Below(_) => &[],
     };
     let wrong = values.iter().any(|value| !super::names::is_label_value(value));
     if !super::names::is_qualified(key) || wrong {
@@ -173,7 +185,7 @@ fn known_fields(resource: Resource) -> Vec<&'static str> {
         Resource::Namespaces => &["status.phase"],
         Resource::Secrets => &["type"],
         Resource::Nodes => &["spec.unschedulable"],
-        Resource::ConfigMaps | Resource::ServiceAccounts => &[],
+        Resource::ConfigMaps | Resource::ServiceAccounts | Resource::Leases => &[],
     };
     [&["metadata.name", "metadata.namespace"], own].concat()
 }
@@ -213,12 +225,20 @@ mod tests {
             "app in (x, loom-weaver),!y",
             "y!=1",
             "y notin (1,2)",
+            "loom.dev/tag.x > 0, loom.dev/tag.x<2",
         ] {
             assert!(selects(yes, ""), "{yes}");
         }
-        for no in
-            ["y", "app=x", "app in (x)", "app notin (loom-weaver)", "!app", "app!=loom-weaver"]
-        {
+        for no in [
+            "y",
+            "app=x",
+            "app in (x)",
+            "app notin (loom-weaver)",
+            "!app",
+            "app!=loom-weaver",
+            "app>1",
+            "loom.dev/tag.x>1",
+        ] {
             assert!(!selects(no, ""), "{no}");
         }
         assert!(selects("", "metadata.name=a,status.phase!=Failed,spec.nodeName==n"));
@@ -227,7 +247,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in ["a b", "a in x", "=x", "a=b=c", "a=(x", "a=b c"] {
+        for bad in ["a b", "a in x", "=x", "a=b=c", "a=(x", "a=b c", "a>b"] {
             assert!(Selector::parse(Resource::Pods, Some(bad), None).is_err(), "{bad}");
         }
         assert!(Selector::parse(Resource::Pods, None, Some("spec.foo=1")).is_err());

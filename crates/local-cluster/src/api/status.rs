@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
+use super::request::Target;
 use crate::store::WriteError;
 
 /// A refused request.
@@ -73,8 +74,31 @@ impl Refusal {
     }
 
     pub(crate) fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
-        let message = format!("{} {name:?} is forbidden: {why}", kind.plural);
+        let message = format!("{} {name:?} is forbidden: {why}", kind.qualified());
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(kind, name)
+    }
+
+    /// Who asks may not do this.
+    pub(crate) fn not_allowed(user: &str, verb: &str, target: &Target) -> Self {
+        let kind = target.kind;
+        let resource = match target.subresource.as_str() {
+            "" => kind.plural.to_owned(),
+            sub => format!("{}/{sub}", kind.plural),
+        };
+        let place = match target.namespace.as_str() {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace {namespace:?}"),
+        };
+        let what = match target.name.as_str() {
+            "" => kind.qualified(),
+            name => format!("{} {name:?}", kind.qualified()),
+        };
+        let message = format!(
+            "{what} is forbidden: User {user:?} cannot {verb} resource {resource:?} in API group \
+             {:?} {place}",
+            kind.group
+        );
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(kind, &target.name)
     }
 
     /// The path names no resource of this server.
@@ -84,17 +108,18 @@ impl Refusal {
     }
 
     pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
-        let message = format!("{} {name:?} not found", kind.plural);
+        let message = format!("{} {name:?} not found", kind.qualified());
         Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(kind, name)
     }
 
     pub(crate) fn exists(kind: &Kind, name: &str) -> Self {
-        let message = format!("{} {name:?} already exists", kind.plural);
+        let message = format!("{} {name:?} already exists", kind.qualified());
         Self::new(StatusCode::CONFLICT, "AlreadyExists", message).about(kind, name)
     }
 
     pub(crate) fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", kind.plural);
+        let what = kind.qualified();
+        let message = format!("Operation cannot be fulfilled on {what} {name:?}: {why}");
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
     }
 
@@ -133,19 +158,31 @@ impl Refusal {
     }
 
     pub(crate) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
+        let what = match kind.group {
+            "" => kind.kind.to_owned(),
+            group => format!("{}.{group}", kind.kind),
+        };
+        let mut refusal = Self::invalid_of(&what, name, errors);
+        refusal.details["kind"] = kind.kind.into();
+        refusal
+    }
+
+    /// The same of something that is not stored; `what` is `KIND.GROUP`.
+    pub(crate) fn invalid_of(what: &str, name: &str, errors: &[FieldError]) -> Self {
         let words: Vec<String> =
             errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
         let words = match words.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let message = format!("{} {name:?} is invalid: {words}", kind.kind);
+        let message = format!("{what} {name:?} is invalid: {words}");
         let mut refusal = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
         let causes: Vec<Value> = errors
             .iter()
             .map(|e| json!({"reason": e.reason, "message": e.message, "field": e.field}))
             .collect();
-        refusal.details = json!({"name": name, "kind": kind.kind, "causes": causes});
+        let kind = what.split('.').next();
+        refusal.details = json!({"name": name, "kind": kind, "causes": causes});
         refusal
     }
 
@@ -168,6 +205,9 @@ impl Refusal {
 
     fn about(mut self, kind: &Kind, name: &str) -> Self {
         self.details = json!({"name": name, "kind": kind.plural});
+        if !kind.group.is_empty() {
+            self.details["group"] = kind.group.into();
+        };
         self
     }
 

@@ -61,6 +61,9 @@ fn row(resource: Resource, object: &Object, include: Include, now: Timestamp) ->
         }
         Resource::ServiceAccounts => vec![name(object), json!(0), age(object, now)],
         Resource::Events => event_cells(object, now),
+        Resource::Leases => {
+            vec![name(object), object["spec"]["holderIdentity"].clone(), age(object, now)]
+        }
     };
     let carried = match include {
         Include::None => return json!({"cells": cells}),
@@ -87,6 +90,7 @@ fn columns(resource: Resource) -> &'static str {
         Resource::Secrets => "Name,Type,Data,Age",
         Resource::ConfigMaps => "Name,Data,Age",
         Resource::ServiceAccounts => "Name,Secrets,Age",
+        Resource::Leases => "Name,Holder,Age",
         Resource::Events => {
             "Last Seen,Type,Reason,Object,+Subobject,+Source,Message,+First Seen,+Count,+Name"
         }

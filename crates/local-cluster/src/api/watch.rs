@@ -232,7 +232,8 @@ impl Watch {
         } else if self.metadata {
             respond::metadata_only(&json!({"metadata": meta}))
         } else {
-            let mut object = json!({"kind": self.kind.kind, "apiVersion": "v1", "metadata": meta});
+            let mut object = json!({"kind": self.kind.kind, "apiVersion": self.kind.group_version(),
+                                    "metadata": meta});
             // Typed clients insist on a pod's containers.
             if self.kind.kind == "Pod" {
                 object["spec"] = json!({"containers": null});

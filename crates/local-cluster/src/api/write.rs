@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::decode::{self, Decoded, Validation};
+use super::decode::{self, Decoded, Format, Validation};
 use super::kinds::{self, Kind};
 use super::request::{Query, Target};
 use super::respond::{self, Answer, tagged, untagged, warned};
@@ -45,10 +45,10 @@ pub(crate) fn create(
     target: &Target,
     query: &Query,
     body: &[u8],
-    yaml: bool,
+    format: Format,
 ) -> Result<Answer, Refusal> {
     let validation = Validation::parse(query.get("fieldValidation"))?;
-    let Decoded { object, warnings } = decode::object(target.kind, body, yaml, validation)?;
+    let Decoded { object, warnings } = decode::object(target.kind, body, format, validation)?;
     let mut object = untagged(object);
     if target.kind.namespaced && target.namespace.is_empty() {
         return Err(Refusal::bad_request("an empty namespace may not be set during creation"));
@@ -100,10 +100,10 @@ pub(crate) fn update(
     target: &Target,
     query: &Query,
     body: &[u8],
-    yaml: bool,
+    format: Format,
 ) -> Result<Answer, Refusal> {
     let validation = Validation::parse(query.get("fieldValidation"))?;
-    let Decoded { object, warnings } = decode::object(target.kind, body, yaml, validation)?;
+    let Decoded { object, warnings } = decode::object(target.kind, body, format, validation)?;
     let updated = replace(api, target, query, |_| Ok(untagged(object.clone())))?;
     let answer = respond::json(StatusCode::OK, &tagged(target.kind, &updated.object));
     Ok(warned(answer, &warnings))
@@ -119,7 +119,7 @@ pub(crate) fn patch(
 ) -> Result<Answer, Refusal> {
     let style = patch::Style::of_media_type(media_type)?;
     let validation = Validation::parse(query.get("fieldValidation"))?;
-    let (change, duplicates) = decode::parse(body, false)?;
+    let (change, duplicates) = decode::parse(body, Format::Json)?;
     let mut warnings = Vec::new();
     let updated = replace(api, target, query, |old| {
         let patched = style.apply(&tagged(target.kind, old), &change)?;
@@ -190,8 +190,8 @@ const DELETE_FIELDS: &[&str] = &[
 
 impl DeleteOptions {
     /// Reads the query and, before it, the body.
-    pub(crate) fn parse(query: &Query, body: &[u8], yaml: bool) -> Result<Self, Refusal> {
-        let body = if body.is_empty() { json!({}) } else { decode::parse(body, yaml)?.0 };
+    pub(crate) fn parse(query: &Query, body: &[u8], format: Format) -> Result<Self, Refusal> {
+        let body = if body.is_empty() { json!({}) } else { decode::parse(body, format)?.0 };
         let unknown = |fields: &serde_json::Map<String, Value>| {
             fields.keys().find(|name| !DELETE_FIELDS.contains(&name.as_str())).cloned()
         };
@@ -242,7 +242,9 @@ pub(crate) fn delete(
         tagged(target.kind, &updated.object)
     } else {
         let uid = &updated.object["metadata"]["uid"];
-        status::success(&json!({"name": key.name, "kind": target.kind.plural, "uid": uid}))
+        status::success(
+            &json!({"name": key.name, "group": target.kind.group, "kind": target.kind.plural, "uid": uid}),
+        )
     };
     Ok(respond::json(StatusCode::OK, &answer))
 }
@@ -266,7 +268,7 @@ pub(crate) fn delete_collection(
         }
     }
     let list = json!({
-        "apiVersion": "v1", "kind": format!("{}List", target.kind.kind),
+        "apiVersion": target.kind.group_version(), "kind": format!("{}List", target.kind.kind),
         "metadata": {"resourceVersion": version.to_string()}, "items": items,
     });
     Ok(respond::json(StatusCode::OK, &list))

@@ -13,6 +13,7 @@ pub(crate) enum Resource {
     ConfigMaps,
     Pods,
     Events,
+    Leases,
 }
 
 /// Where an object is found; cluster-wide ones have an empty namespace.

@@ -16,6 +16,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("kubectl_exec_with_and_without_a_terminal", exec),
         test("kubectl_names_what_is_not_there", unknown),
         test("kubectl_apply_patch_label_annotate", apply),
+        test("kubectl_creates_what_it_sends_as_protobuf", protobuf),
+        test("kubectl_asks_who_it_is_and_what_it_may", auth),
+        test("kubectl_explains_and_lists_what_is_served", discovery),
+        test("kubectl_deletes_by_selector_and_at_once", deletes),
     ]
 }
 
@@ -144,8 +148,10 @@ fn unknown() {
     let bad = POD.replace("command", "comand");
     let words = fails(&daemon, &["create", "-f", "-"], &bad);
     assert!(words.contains("unknown field \"spec.containers[0].comand\""), "{words}");
-    let words = fails(&daemon, &["create", "namespace", "x"], "");
-    assert!(words.contains("unknown format"), "{words}");
+    for what in ["deploy/x", "ds/x"] {
+        let words = fails(&daemon, &["rollout", "status", what], "");
+        assert!(words.contains("the server doesn't have a resource type"), "{words}");
+    }
 }
 
 fn apply() {
@@ -160,4 +166,90 @@ fn apply() {
     ok(&daemon, &["annotate", "cm", "m", "x=y"], "");
     ok(&daemon, &["patch", "cm", "m", "-p", "{\"data\":{\"c\":\"3\"}}"], "");
     ok(&daemon, &["delete", "cm", "m"], "");
+}
+
+fn protobuf() {
+    let daemon = Daemon::start();
+    let made = |args: &[&str], words: &str| {
+        let args = [&["create"], args].concat();
+        assert_eq!(ok(&daemon, &args, ""), format!("{words} created\n"));
+    };
+    made(&["namespace", "x"], "namespace/x");
+    made(&["configmap", "m", "-n", "x", "--from-literal=a=1"], "configmap/m");
+    made(&["secret", "generic", "s", "--from-literal=k=v\u{e9}"], "secret/s");
+    made(&["serviceaccount", "robot"], "serviceaccount/robot");
+    let server = ["secret", "docker-registry", "d", "--docker-server=localhost:1"];
+    made(&[&server[..], &["--docker-username=u", "--docker-password=p"]].concat(), "secret/d");
+    let read = |what: &[&str]| ok(&daemon, &[&["get"], what].concat(), "");
+    assert_eq!(read(&["cm", "m", "-n", "x", "-o", "jsonpath={.data}"]), "{\"a\":\"1\"}");
+    assert_eq!(read(&["secret", "s", "-o", "jsonpath={.data.k}"]), "dsOp");
+    let words = fails(&daemon, &["create", "namespace", "x"], "");
+    assert!(words.contains("namespaces \"x\" already exists"), "{words}");
+    let words = fails(&daemon, &["create", "cm", "B_"], "");
+    assert!(words.contains("ConfigMap \"B_\" is invalid: metadata.name"), "{words}");
+    let token = ok(&daemon, &["create", "token", "robot", "--duration=20m"], "");
+    let token = token.trim();
+    assert_eq!(token.split('.').count(), 3, "{token}");
+    let words = fails(&daemon, &["create", "token", "robot", "--duration=1m"], "");
+    assert!(words.contains("may not specify a duration less than 10 minutes"), "{words}");
+    // A service account is somebody, but may nothing.
+    let whoami = ok(&daemon, &["auth", "whoami", "--token", token], "");
+    assert!(whoami.contains("system:serviceaccount:default:robot"), "{whoami}");
+    let words = fails(&daemon, &["get", "pods", "--token", token], "");
+    let expected = "pods is forbidden: User \"system:serviceaccount:default:robot\" cannot list \
+                    resource \"pods\" in API group \"\" in the namespace \"default\"";
+    assert!(words.contains(expected), "{words}");
+    ok(&daemon, &["delete", "sa", "robot"], "");
+    assert!(fails(&daemon, &["get", "pods", "--token", token], "").contains("Unauthorized"));
+}
+
+fn auth() {
+    let daemon = Daemon::start();
+    assert_eq!(ok(&daemon, &["auth", "can-i", "create", "pods"], ""), "yes\n");
+    assert_eq!(ok(&daemon, &["auth", "can-i", "get", "pods", "--subresource=log"], ""), "yes\n");
+    let no = run(&daemon, &["auth", "can-i", "create", "deployments.apps"], "");
+    assert!(!no.status.success());
+    assert!(String::from_utf8_lossy(&no.stdout).starts_with("no"));
+    assert!(ok(&daemon, &["auth", "whoami"], "").contains("loom-local"));
+}
+
+fn discovery() {
+    let daemon = Daemon::start();
+    let served = ok(&daemon, &["api-resources"], "");
+    for line in ["coordination.k8s.io/v1", "TokenReview", "ConfigMap"] {
+        assert!(served.contains(line), "{line} in {served}");
+    }
+    assert!(ok(&daemon, &["api-versions"], "").contains("coordination.k8s.io/v1\n"));
+    let explained = ok(&daemon, &["explain", "pod.spec.containers"], "");
+    for line in ["KIND:       Pod", "imagePullPolicy\t<string>", "ports\t<[]ContainerPort>"] {
+        assert!(explained.contains(line), "{line} in {explained}");
+    }
+    assert!(ok(&daemon, &["explain", "leases"], "").contains("coordination.k8s.io"));
+    let lease = "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: l}, \
+                 spec: {holderIdentity: me, renewTime: '2026-01-02T03:04:05.000006Z'}}";
+    assert!(ok(&daemon, &["create", "-f", "-"], lease).contains("lease.coordination.k8s.io/l"));
+    let table = ok(&daemon, &["get", "leases"], "");
+    assert!(table.contains("HOLDER") && table.contains("me"), "{table}");
+    ok(&daemon, &["apply", "-f", "-"], &lease.replace("me,", "you,"));
+    let words = fails(&daemon, &["get", "lease", "x"], "");
+    assert!(words.contains("leases.coordination.k8s.io \"x\" not found"), "{words}");
+}
+
+fn deletes() {
+    let daemon = Daemon::start();
+    for (name, label) in [("a", "x=1"), ("b", "x=2"), ("c", "x=3")] {
+        ok(&daemon, &["create", "cm", name], "");
+        ok(&daemon, &["label", "cm", name, label], "");
+    }
+    let names = |selector: &str| ok(&daemon, &["get", "cm", "-o", "name", "-l", selector], "");
+    assert_eq!(names("x in (1,2)"), "configmap/a\nconfigmap/b\n");
+    assert_eq!(names("x,x notin (1)"), "configmap/b\nconfigmap/c\n");
+    assert_eq!(names("x>1,x<3"), "configmap/b\n");
+    ok(&daemon, &["delete", "cm", "-l", "x!=3"], "");
+    assert_eq!(names(""), "configmap/c\n");
+    ok(&daemon, &["delete", "cm", "c", "--cascade=foreground"], "");
+    start_pod(&daemon);
+    let node = ok(&daemon, &["describe", "node", "loom-local"], "");
+    assert!(node.contains("Allocated resources") && node.contains("default  "), "{node}");
+    ok(&daemon, &["delete", "pod", "one", "--grace-period=0", "--force"], "");
 }

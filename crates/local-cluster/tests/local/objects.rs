@@ -352,7 +352,8 @@ fn bodies() {
             let path = "/api/v1/namespaces/default/configmaps";
             client.request::<serde_json::Value>(request("POST", path, media_type, body))
         };
-        assert_eq!(code(post("application/vnd.kubernetes.protobuf", b"k8s".to_vec()).await), 415);
+        assert_eq!(code(post("application/vnd.kubernetes.protobuf", b"k8s".to_vec()).await), 400);
+        assert_eq!(code(post("application/cbor", b"k8s".to_vec()).await), 415);
         assert_eq!(code(post("application/json", b"{".to_vec()).await), 400);
         assert_eq!(code(post("application/json", "[".repeat(10_000).into_bytes()).await), 400);
         assert_eq!(code(post("application/json", vec![b' '; 4 << 20]).await), 413);
