@@ -124,6 +124,7 @@ async fn serve(
         state_dir: dirs.state.clone(),
         binary: std::env::current_exe().doing("cannot find this program")?,
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        images: None,
     });
     let local = local.await.map_err(|error| Failure::new(with_causes(&error)))?;
     let listener = bind(dirs).await?;

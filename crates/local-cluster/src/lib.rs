@@ -15,6 +15,7 @@
 mod api;
 mod clock;
 mod controllers;
+mod images;
 mod kubelet;
 mod pki;
 mod pod;
@@ -31,6 +32,7 @@ use pod_runtime::{Runtime, RuntimeConfig};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use images::{Credentials, ImageSource, PullError, UnpackedImage};
 pub use pki::PkiError;
 pub use store::OpenError;
 
@@ -46,6 +48,8 @@ pub struct Config {
     pub binary: PathBuf,
     /// A loopback address; with port 0 the port of the last time is taken if it is free.
     pub listen: SocketAddr,
+    /// Brings images that are not of this machine; without it there are none.
+    pub images: Option<Arc<dyn ImageSource>>,
 }
 
 /// Why a local cluster does not start.
@@ -112,7 +116,7 @@ impl LocalCluster {
             .map_err(|e| Error::Io(port, e))?;
         let kubeconfig = dir.join(KUBECONFIG);
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let pods = kubelet::Pods::new(runtime, dir.join("pods"));
+        let pods = kubelet::Pods::new(runtime, dir.join("pods"), config.images);
         let api = Api {
             store: store.clone(),
             pods: pods.clone(),

@@ -46,6 +46,7 @@ impl Local {
             state_dir: folder.path().to_owned(),
             binary: std::env::current_exe().unwrap(),
             listen: ([127, 0, 0, 1], 0).into(),
+            images: None,
         };
         let cluster = threads.block_on(LocalCluster::start(config)).unwrap();
         Self { cluster: Some(cluster), threads, folder }

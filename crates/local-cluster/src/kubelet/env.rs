@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::image::{Found, Images};
 use super::node;
 use super::refused::Blocked;
 use crate::api::base64_bytes;
@@ -47,9 +48,18 @@ pub(crate) struct Source<'a> {
     pub(crate) store: &'a Store,
     pub(crate) pod: &'a Value,
     pub(crate) host: &'a str,
+    /// Those that the pod uses, all here.
+    pub(crate) images: &'a Images,
 }
 
 impl Source<'_> {
+    /// Returns an image that was brought here before.
+    pub(crate) fn image(&self, reference: &str, container: &str) -> Result<&Found, Blocked> {
+        self.images
+            .get(reference)
+            .ok_or_else(|| config(container, format!("image {reference:?} was not asked for")))
+    }
+
     /// Returns the environment that a container's spec asks for, in order.
     pub(crate) fn env(&self, container: &Value) -> Result<Vec<(String, String)>, Blocked> {
         let name = text(&container["name"]);

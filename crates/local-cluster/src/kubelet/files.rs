@@ -6,7 +6,7 @@ use pod_runtime::spec::{FileContent, Volume};
 use serde_json::Value;
 
 use super::env::{Source, field};
-use super::refused::{self, Blocked};
+use super::refused::Blocked;
 use crate::pod::quantity;
 use crate::store::Resource;
 
@@ -18,10 +18,9 @@ pub(crate) fn volumes(source: &Source<'_>) -> Result<BTreeMap<String, Volume>, B
 
 fn volume(source: &Source<'_>, given: &Value) -> Result<Volume, Blocked> {
     if let Some(image) = given.get("image") {
-        let policy = text(&image["pullPolicy"]);
-        // Kubernetes shows a volume's image at the first container.
         let first = text(&source.pod["spec"]["containers"][0]["name"]);
-        return refused::image(text(&image["reference"]), first, policy).map(Volume::Image);
+        let found = source.image(text(&image["reference"]), first)?;
+        return Ok(Volume::Image(found.image()));
     }
     for (resource, name) in [(Resource::Secrets, "secret"), (Resource::ConfigMaps, "configMap")] {
         if let Some(from) = given.get(name) {

@@ -11,14 +11,18 @@ mod aside;
 mod env;
 mod events;
 mod files;
+mod image;
 mod manager;
 mod node;
+mod pause;
+mod pull;
 mod refused;
 mod render;
 mod scheduler;
 mod spare;
 mod status;
 mod tell;
+mod user;
 mod worker;
 
 use std::net::IpAddr;
@@ -30,6 +34,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::images::ImageSource;
 use crate::store::{Store, WriteError};
 
 pub(crate) use env::{FIELDS, knows_field};
@@ -42,11 +47,16 @@ pub(crate) struct Pods {
     dir: PathBuf,
     /// Told of each pod that is started.
     started: Arc<Notify>,
+    images: Option<Arc<dyn ImageSource>>,
 }
 
 impl Pods {
-    pub(crate) fn new(runtime: Runtime, dir: PathBuf) -> Self {
-        Self { runtime, dir, started: Arc::default() }
+    pub(crate) fn new(
+        runtime: Runtime,
+        dir: PathBuf,
+        images: Option<Arc<dyn ImageSource>>,
+    ) -> Self {
+        Self { runtime, dir, started: Arc::default(), images }
     }
 
     /// Finds a running pod. Blocks.

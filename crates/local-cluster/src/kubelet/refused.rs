@@ -1,8 +1,10 @@
 //! Why a pod cannot be started yet.
 
-use pod_runtime::spec::Image;
+use super::image::Wanted;
+use crate::pod::HOST_IMAGE;
 
-use crate::pod::{HOST_IMAGE, TOOLS_IMAGE};
+/// Names of images that are made here; no registry is asked for them.
+const OWN: &str = "loom.local/";
 
 /// What stands in the way, for one container or for all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,6 +12,9 @@ pub(crate) enum Blocked {
     /// An image cannot be had.
     #[error("{message}")]
     Image { container: String, reason: &'static str, message: String },
+    /// A registry did not give an image; it is asked again.
+    #[error("{message}")]
+    Pull { container: String, image: String, message: String },
     /// A container's configuration names something that is not there.
     #[error("{message}")]
     Config { container: String, message: String },
@@ -19,6 +24,9 @@ pub(crate) enum Blocked {
     /// The runtime could not start it.
     #[error("{message}")]
     Runtime { message: String },
+    /// Meanwhile nobody wants it any more.
+    #[error("the pod is not wanted any more")]
+    Over,
 }
 
 impl Blocked {
@@ -29,36 +37,53 @@ impl Blocked {
             Self::Config { container, message } => {
                 Some((container, "CreateContainerConfigError", message))
             }
-            Self::Volume { .. } | Self::Runtime { .. } => None,
+            Self::Pull { container, message, .. } => Some((container, "ErrImagePull", message)),
+            Self::Volume { .. } | Self::Runtime { .. } | Self::Over => None,
         }
     }
 }
 
-/// Finds an image of this machine by its reference.
-pub(crate) fn image(reference: &str, container: &str, policy: &str) -> Result<Image, Blocked> {
-    let blocked = |reason, message| Blocked::Image { container: container.into(), reason, message };
-    match reference.strip_suffix(":latest").unwrap_or(reference) {
-        HOST_IMAGE => return Ok(Image::Host),
-        TOOLS_IMAGE => return Ok(Image::Tools),
-        _ => {}
-    }
+/// Whether an image is one of those that are made here, or would be.
+pub(crate) fn is_own(reference: &str) -> bool {
+    reference.starts_with(OWN)
+}
+
+/// Refuses what nobody can be asked for; returns who can be.
+pub(crate) fn check<T>(wanted: &Wanted, source: Option<T>) -> Result<T, Blocked> {
+    let reference = &wanted.reference;
     if !is_reference(reference) {
-        let message = format!(
-            "Failed to apply default image tag {reference:?}: couldn't parse image name \
-             {reference:?}: invalid reference format"
-        );
-        return Err(blocked("InvalidImageName", message));
+        return Err(bad_name(wanted, "invalid reference format"));
     }
-    if policy == "Never" {
-        let message =
-            format!("Container image {reference:?} is not present with pull policy of Never");
-        return Err(blocked("ErrImageNeverPull", message));
-    }
+    source.ok_or_else(|| {
+        let message = match is_own(reference) {
+            true => format!("this machine has no image {reference}; it has {HOST_IMAGE}"),
+            false => format!(
+                "this local cluster cannot pull images yet; use {HOST_IMAGE}, or a server with a \
+                 real cluster"
+            ),
+        };
+        image(wanted, "ErrImageNeverPull", message)
+    })
+}
+
+/// An image whose name means nothing.
+pub(crate) fn bad_name(wanted: &Wanted, why: &str) -> Blocked {
+    let name = &wanted.reference;
     let message = format!(
-        "this local cluster cannot pull images yet; use {HOST_IMAGE}, or a server with a real \
-         cluster"
+        "Failed to apply default image tag {name:?}: couldn't parse image name {name:?}: {why}"
     );
-    Err(blocked("ErrImageNeverPull", message))
+    image(wanted, "InvalidImageName", message)
+}
+
+/// An image that is not here and may not be asked for.
+pub(crate) fn never(wanted: &Wanted) -> Blocked {
+    let message =
+        format!("Container image {:?} is not present with pull policy of Never", wanted.reference);
+    image(wanted, "ErrImageNeverPull", message)
+}
+
+fn image(wanted: &Wanted, reason: &'static str, message: String) -> Blocked {
+    Blocked::Image { container: wanted.container.clone(), reason, message }
 }
 
 /// Whether a text looks like an image's name with tag or digest.
@@ -82,19 +107,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_found_or_refused_with_kubernetes_reasons() {
-        let reason = |text: &str, policy: &str| match image(text, "c", policy) {
-            Ok(_) => "",
-            Err(Blocked::Image { reason, .. }) => reason,
-            Err(_) => "other",
+    fn names_that_no_registry_has_are_refused_at_once() {
+        let reason = |reference: &str| {
+            let (policy, container) = ("Always".to_owned(), "c".to_owned());
+            match check::<()>(&Wanted { reference: reference.to_owned(), policy, container }, None)
+            {
+                Err(Blocked::Image { reason, .. }) => reason,
+                other => panic!("{other:?}"),
+            }
         };
-        assert_eq!(reason("loom.local/host", "Always"), "");
-        assert_eq!(reason("loom.local/tools:latest", "Never"), "");
-        for policy in ["Always", "IfNotPresent", "Never"] {
-            assert_eq!(reason("debian:12", policy), "ErrImageNeverPull", "{policy}");
-        }
+        assert_eq!(reason("loom.local/other"), "ErrImageNeverPull");
         for bad in ["a b", "-x", "http://x", "image@sha256:bad", "a//b"] {
-            assert_eq!(reason(bad, "Always"), "InvalidImageName", "{bad}");
+            assert_eq!(reason(bad), "InvalidImageName", "{bad}");
         }
     }
 }

@@ -1,11 +1,13 @@
 //! From a pod's object to what the runtime starts.
 
-use pod_runtime::spec::{ContainerSpec, ExecProbe, Image, Limits, Mount, Network, PodSpec};
+use pod_runtime::spec::{ContainerSpec, ExecProbe, Limits, Mount, Network, PodSpec};
 use serde_json::Value;
 
 use super::env::{Source, expand};
 use super::files;
-use super::refused::{self, Blocked};
+use super::image::Found;
+use super::refused::Blocked;
+use super::user::{self, User};
 use crate::pod::quantity;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -42,27 +44,21 @@ fn short(name: &str) -> String {
 
 fn container(source: &Source<'_>, given: &Value, hostname: &str) -> Result<ContainerSpec, Blocked> {
     let name = text(&given["name"]);
-    let image = refused::image(text(&given["image"]), name, text(&given["imagePullPolicy"]))?;
-    let (uid, gid) = user(source.pod, given);
-    not_root(source.pod, given, uid)?;
+    let found = source.image(text(&given["image"]), name)?;
+    let user = user::of(source.pod, given, found)?;
     let asked = source.env(given)?;
-    let argv = argv(given, &image, &asked).ok_or_else(|| Blocked::Config {
+    let argv = argv(given, found, &asked).ok_or_else(|| Blocked::Config {
         container: name.into(),
         message: "Error: no command specified".into(),
     })?;
-    let workdir = match (given["workingDir"].as_str().unwrap_or_default(), &image) {
-        ("", Image::Host) => HOME,
-        ("", Image::Tools | Image::Rootfs { .. }) => "/",
-        (given, _) => given,
-    };
     Ok(ContainerSpec {
         name: name.into(),
-        image,
+        image: found.image(),
         argv,
-        env: environment(asked, hostname, uid),
-        workdir: workdir.into(),
-        uid,
-        gid,
+        env: environment(asked, found, hostname, &user),
+        workdir: workdir(given, found),
+        uid: user.uid,
+        gid: user.gid,
         mounts: mounts(given),
         read_only_root: given["securityContext"]["readOnlyRootFilesystem"] == true,
         limits: limits(given),
@@ -72,57 +68,65 @@ fn container(source: &Source<'_>, given: &Value, hostname: &str) -> Result<Conta
     })
 }
 
+fn workdir(given: &Value, found: &Found) -> String {
+    let asked = given["workingDir"].as_str().unwrap_or_default();
+    let own = match found {
+        Found::Host => HOME,
+        Found::Tools => "/",
+        Found::Unpacked(image) => &image.working_dir,
+    };
+    let first = [asked, own].into_iter().find(|path| !path.is_empty());
+    first.unwrap_or("/").to_owned()
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Command and arguments; an image's own program where nothing is asked for.
-fn argv(given: &Value, image: &Image, env: &[(String, String)]) -> Option<Vec<String>> {
-    let list = |name: &str| given[name].as_array().into_iter().flatten();
-    let argv: Vec<String> =
-        list("command").chain(list("args")).map(|word| expand(text(word), env)).collect();
-    match image {
-        _ if !argv.is_empty() => Some(argv),
-        Image::Host => Some(vec!["/bin/sh".into()]),
-        Image::Tools | Image::Rootfs { .. } => None,
-    }
+/// Command and arguments, else the image's own: a command puts aside both of the image's,
+/// arguments only its arguments.
+fn argv(given: &Value, found: &Found, env: &[(String, String)]) -> Option<Vec<String>> {
+    let list = |name: &str| -> Vec<String> {
+        let words = given[name].as_array().into_iter().flatten();
+        words.map(|word| expand(text(word), env)).collect()
+    };
+    let (command, args) = (list("command"), list("args"));
+    let shell = ["/bin/sh".to_owned()];
+    let (entrypoint, cmd): (&[String], &[String]) = match found {
+        Found::Host => (&[], &shell),
+        Found::Tools => (&[], &[]),
+        Found::Unpacked(image) => (&image.entrypoint, &image.cmd),
+    };
+    let argv = match (command.is_empty(), args.is_empty()) {
+        (false, _) => [command, args].concat(),
+        (true, false) => [entrypoint, &args].concat(),
+        (true, true) => [entrypoint, cmd].concat(),
+    };
+    (!argv.is_empty()).then_some(argv)
 }
 
-/// What every container has, before what it asks for.
-fn environment(asked: Vec<(String, String)>, hostname: &str, uid: u32) -> Vec<(String, String)> {
-    let home = if uid == 0 { "/root" } else { HOME };
+/// What every container has and what its image says, before what it asks for.
+fn environment(
+    asked: Vec<(String, String)>,
+    found: &Found,
+    hostname: &str,
+    user: &User,
+) -> Vec<(String, String)> {
+    let home = match (found, &user.home) {
+        (Found::Unpacked(_), Some(home)) => home,
+        (Found::Unpacked(_), None) => "/",
+        (Found::Host | Found::Tools, _) if user.uid == 0 => "/root",
+        (Found::Host | Found::Tools, _) => HOME,
+    };
     let mut env: Vec<(String, String)> = [("PATH", PATH), ("HOSTNAME", hostname), ("HOME", home)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-    for (name, value) in asked {
+    let own = found.unpacked().map(|image| image.env.clone()).unwrap_or_default();
+    for (name, value) in own.into_iter().chain(asked) {
         env.retain(|(old, _)| *old != name);
         env.push((name, value));
     }
     env
-}
-
-fn setting<'a>(pod: &'a Value, container: &'a Value, field: &str) -> &'a Value {
-    match container["securityContext"].get(field) {
-        Some(own) => own,
-        None => &pod["spec"]["securityContext"][field],
-    }
-}
-
-fn user(pod: &Value, container: &Value) -> (u32, u32) {
-    let id =
-        |field: &str| setting(pod, container, field).as_u64().and_then(|id| u32::try_from(id).ok());
-    let uid = id("runAsUser").unwrap_or(USER);
-    (uid, id("runAsGroup").unwrap_or(if uid == USER { USER } else { 0 }))
-}
-
-fn not_root(pod: &Value, container: &Value, uid: u32) -> Result<(), Blocked> {
-    if uid == 0 && setting(pod, container, "runAsNonRoot") == true {
-        return Err(Blocked::Config {
-            container: text(&container["name"]).into(),
-            message: "container's runAsUser breaks non-root policy".into(),
-        });
-    }
-    Ok(())
 }
 
 fn mounts(given: &Value) -> Vec<Mount> {
@@ -154,5 +158,45 @@ fn probe(given: &Value) -> ExecProbe {
         period_seconds: number("periodSeconds", 10).max(1),
         timeout_seconds: number("timeoutSeconds", 1).max(1),
         failure_threshold: u32::try_from(number("failureThreshold", 3)).unwrap_or(u32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::images::UnpackedImage;
+
+    fn found() -> Found {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let image = UnpackedImage {
+            entrypoint: words(&["/entry", "-e"]),
+            cmd: words(&["cmd"]),
+            env: vec![("PATH".into(), "/go/bin".into()), ("A".into(), "image".into())],
+            working_dir: "/src".into(),
+            ..UnpackedImage::default()
+        };
+        Found::Unpacked(image.into())
+    }
+
+    #[test]
+    fn command_and_arguments_stand_for_the_images() {
+        let argv = |given: Value| argv(&given, &found(), &[]).unwrap().join(" ");
+        assert_eq!(argv(json!({})), "/entry -e cmd");
+        assert_eq!(argv(json!({"args": ["x"]})), "/entry -e x");
+        assert_eq!(argv(json!({"command": ["c"]})), "c");
+        assert_eq!(argv(json!({"command": ["c"], "args": ["x"]})), "c x");
+        assert_eq!(super::argv(&json!({}), &Found::Tools, &[]), None);
+    }
+
+    #[test]
+    fn the_pods_variables_win_over_the_images() {
+        let user = User { uid: 1000, gid: 0, home: None };
+        let env = environment(vec![("A".into(), "pod".into())], &found(), "h", &user);
+        let value = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, v)| v.as_str());
+        assert_eq!([value("A"), value("PATH"), value("HOME")], ["pod", "/go/bin", "/"].map(Some));
+        assert_eq!(workdir(&json!({}), &found()), "/src");
+        assert_eq!(workdir(&json!({"workingDir": "/w"}), &found()), "/w");
     }
 }

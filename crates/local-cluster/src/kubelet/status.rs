@@ -58,7 +58,7 @@ pub(crate) fn waiting(pod: &Value, blocked: Option<(&str, &str, &str)>, now: Tim
     status
 }
 
-const LISTS: &[(&str, &str)] =
+pub(super) const LISTS: &[(&str, &str)] =
     &[("initContainers", "initContainerStatuses"), ("containers", "containerStatuses")];
 
 /// A pod that the runtime has.

@@ -4,6 +4,7 @@ use pod_runtime::spec::{ContainerState, ContainerStatus};
 
 use super::about::{container_field, field, image_of};
 use super::events::Note;
+use super::image::Found;
 use super::refused::Blocked;
 use super::worker::Worker;
 
@@ -15,6 +16,13 @@ impl Worker {
                 self.tell_image(container, reason, message);
                 return;
             }
+            Blocked::Pull { container, image, message } => {
+                let message = format!("Failed to pull image {image:?}: {message}");
+                self.tell_of(container, "Warning", "Failed", message);
+                self.tell_of(container, "Warning", "Failed", "Error: ErrImagePull".to_owned());
+                return;
+            }
+            Blocked::Over => return,
             Blocked::Config { container, message } => {
                 let message = format!("Error: {message}");
                 Note::container("Warning", "Failed", message, field(container))
@@ -46,8 +54,11 @@ impl Worker {
         let place = container_field(&self.pod, name);
         let image = image_of(&self.pod, name);
         let of = |kind, reason, message| Note::container(kind, reason, message, place.clone());
-        let present = format!("Container image {image:?} already present on machine");
-        self.tell(&of("Normal", "Pulled", present));
+        // Of others it was told when they were looked for.
+        if Found::of_this_machine(image).is_some() {
+            let present = format!("Container image {image:?} already present on machine");
+            self.tell(&of("Normal", "Pulled", present));
+        }
         self.tell(&of("Normal", "Created", format!("Created container: {name}")));
         match &container.state {
             ContainerState::Terminated { reason, message, .. } if reason == "StartError" => {

@@ -19,6 +19,7 @@ use super::about::{
 use super::aside::{blocking, lines};
 use super::env::Source;
 use super::events::{self, Note};
+use super::image::{self, Images};
 use super::refused::Blocked;
 use super::{Pods, render, status};
 use crate::clock;
@@ -26,14 +27,16 @@ use crate::store::{Decision, Key, Object, Resource, Store, WriteError};
 
 /// Follows one pod.
 pub(crate) struct Worker {
-    store: Arc<Store>,
-    pods: Pods,
+    pub(super) store: Arc<Store>,
+    pub(super) pods: Pods,
     host: String,
     key: Key,
     uid: String,
     /// The object as last seen.
     pub(crate) pod: Object,
-    object: watch::Receiver<Option<Object>>,
+    pub(super) object: watch::Receiver<Option<Object>>,
+    /// Its images that are here.
+    pub(super) images: Images,
     /// Containers whose start has been told.
     pub(crate) told: HashSet<String>,
     /// The grace that the runtime was last told.
@@ -58,7 +61,6 @@ enum Follow {
 
 const RETRY: Duration = Duration::from_secs(1);
 const START_RETRY: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 impl Worker {
     pub(crate) fn new(
@@ -71,7 +73,8 @@ impl Worker {
         let uid = text(&pod["metadata"]["uid"]).to_owned();
         let key = Key::of(Resource::Pods, &pod);
         let told = started_containers(&pod).map(str::to_owned).collect();
-        Self { store, pods, host, key, uid, pod, object, told, stopping: None }
+        let images = Images::new();
+        Self { store, pods, host, key, uid, pod, object, images, told, stopping: None }
     }
 
     /// Runs until the object is gone, and removes what is left.
@@ -159,7 +162,7 @@ impl Worker {
                 Ok(pod) => return Begin::Running(pod),
                 Err(blocked) => blocked,
             };
-            if known.as_ref() != Some(&blocked) {
+            if known.as_ref() != Some(&blocked) || matches!(blocked, Blocked::Pull { .. }) {
                 self.tell_blocked(&blocked);
                 let waiting = status::waiting(&self.pod, blocked.waiting(), clock::now());
                 self.persist(waiting).await;
@@ -170,8 +173,10 @@ impl Worker {
         }
     }
 
-    async fn try_start(&self) -> Result<Pod, Blocked> {
-        let source = Source { store: &self.store, pod: &self.pod, host: &self.host };
+    async fn try_start(&mut self) -> Result<Pod, Blocked> {
+        self.fetch_images().await?;
+        let source =
+            Source { store: &self.store, pod: &self.pod, host: &self.host, images: &self.images };
         let mut spec = render::pod(&source)?;
         let elapsed = self.elapsed(clock::now());
         spec.active_deadline_seconds =
@@ -180,31 +185,6 @@ impl Worker {
         let started = blocking(move || runtime.start(&spec)).await;
         self.pods.started.notify_one();
         started.map_err(|error| Blocked::Runtime { message: error.to_string() })
-    }
-
-    /// Waits for what may remove the obstacle.
-    async fn pause(&mut self, blocked: &Blocked, attempts: u32) {
-        let longest = match blocked {
-            Blocked::Image { .. } | Blocked::Config { .. } | Blocked::Volume { .. } => LOOK_AGAIN,
-            Blocked::Runtime { .. } => START_RETRY * (1 << attempts.min(6)),
-        };
-        let deadline = self.pod["spec"]["activeDeadlineSeconds"].as_u64();
-        let left = deadline.map_or(u64::MAX, |all| {
-            all.saturating_sub(self.elapsed(clock::now())).saturating_add(1)
-        });
-        let longest = longest.min(Duration::from_secs(left));
-        let on_objects = matches!(blocked, Blocked::Config { .. } | Blocked::Volume { .. });
-        let mut changes = self.store.subscribe();
-        let sleep = tokio::time::sleep(longest);
-        tokio::pin!(sleep);
-        // The object also changes by what is written here: only its end matters.
-        while self.is_wanted() {
-            tokio::select! {
-                _ = self.object.changed() => self.look(),
-                _ = changes.changed(), if on_objects => return,
-                () = &mut sleep => return,
-            }
-        }
     }
 
     /// Mirrors what the runtime says until the pod has ended.
@@ -353,7 +333,8 @@ impl Worker {
     }
 
     /// Writes a status; while the disk refuses it tries again.
-    async fn persist(&mut self, status: Value) {
+    pub(super) async fn persist(&mut self, mut status: Value) {
+        image::name_in(&mut status, &self.pod, &self.images);
         loop {
             let written = self.store.update(&self.key, |old| -> Result<Decision, WriteError> {
                 if text(&old["metadata"]["uid"]) != self.uid {
@@ -378,18 +359,18 @@ impl Worker {
     }
 
     /// Takes over the newest state of the object.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         if let Some(object) = self.object.borrow_and_update().clone() {
             self.pod = object;
         }
     }
 
-    fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         let object = self.object.borrow();
         object.as_ref().is_some_and(|pod| pod["metadata"].get("deletionTimestamp").is_none())
     }
 
-    fn elapsed(&self, now: Timestamp) -> u64 {
+    pub(super) fn elapsed(&self, now: Timestamp) -> u64 {
         let since = self.pod["status"]["startTime"].as_str().and_then(clock::parse);
         since.map_or(0, |since| clock::seconds_between(since, now))
     }

@@ -5,6 +5,8 @@
 use std::process::ExitCode;
 
 mod crash;
+mod images;
+mod inside;
 mod kubectl;
 mod leaving;
 mod objects;
@@ -16,6 +18,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(|verb| verb.to_str()) {
         Some("pod-shim") => pod_runtime::shim_main(args),
+        Some("inside") => inside::main(args),
         Some("serve") => support::daemon::serve(args),
         _ => support::run(
             [
@@ -23,6 +26,7 @@ fn main() -> ExitCode {
                 watches::trials(),
                 crash::trials(),
                 pods::trials(),
+                images::trials(),
                 leaving::trials(),
                 kubectl::trials(),
             ]

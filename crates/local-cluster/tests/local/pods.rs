@@ -37,7 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-const POST: PostParams = PostParams { dry_run: false, field_manager: None };
+pub(crate) const POST: PostParams = PostParams { dry_run: false, field_manager: None };
 
 /// A pod of one container that runs a shell command.
 pub(crate) fn pod(name: &str, script: &str) -> Value {
@@ -309,7 +309,7 @@ fn image() {
     block_on(async {
         let pods = pods(&daemon).await;
         for (name, image, reason, says) in [
-            ("a", "debian:12", "ErrImageNeverPull", "cannot pull images yet; use loom.local/host"),
+            ("a", "loom.local/other", "ErrImageNeverPull", "it has loom.local/host"),
             ("b", "a@sha256:bad", "InvalidImageName", "invalid reference format"),
         ] {
             let mut pod = pod(name, "true");
@@ -333,7 +333,7 @@ fn deadline() {
     let daemon = Daemon::start();
     block_on(async {
         let pods = pods(&daemon).await;
-        for (name, image) in [("runs", "loom.local/host"), ("waits", "debian:12")] {
+        for (name, image) in [("runs", "loom.local/host"), ("waits", "loom.local/other")] {
             let mut pod = pod(name, "sleep 1000");
             pod["spec"]["activeDeadlineSeconds"] = 1.into();
             pod["spec"]["containers"][0]["image"] = image.into();

@@ -4,10 +4,13 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 
-use local_cluster::{Config, LocalCluster};
+use local_cluster::{Config, ImageSource, LocalCluster};
 use pod_runtime::{Runtime, RuntimeConfig};
 use tokio::io::AsyncReadExt;
+
+use super::registry::Registry;
 
 /// Serves the state folder in `args` until its stdin ends; says `ready` when it serves.
 pub(crate) fn serve(mut args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -15,7 +18,8 @@ pub(crate) fn serve(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let binary = std::env::current_exe().unwrap();
-        let config = Config { state_dir, binary, listen: ([127, 0, 0, 1], 0).into() };
+        let images = Some(Arc::new(Registry::of(&state_dir)) as Arc<dyn ImageSource>);
+        let config = Config { state_dir, binary, listen: ([127, 0, 0, 1], 0).into(), images };
         let cluster = match LocalCluster::start(config).await {
             Ok(cluster) => cluster,
             Err(error) => {

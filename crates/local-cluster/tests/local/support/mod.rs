@@ -1,6 +1,7 @@
 //! What the tests share: trials, a daemon to kill, a client, waiting.
 
 pub(crate) mod daemon;
+pub(crate) mod registry;
 
 use std::fmt::Debug;
 use std::future::Future;
