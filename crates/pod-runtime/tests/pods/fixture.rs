@@ -45,7 +45,11 @@ impl Bench {
     pub(crate) fn cold() -> Self {
         let number = NEXT.fetch_add(1, Ordering::SeqCst);
         let name = format!("loom-pods-{}-{number}", std::process::id());
-        let state = std::env::temp_dir().join(name);
+        Self::at(std::env::temp_dir().join(name))
+    }
+
+    /// Keeps its state there.
+    pub(crate) fn at(state: PathBuf) -> Self {
         let binary = std::env::current_exe().unwrap();
         let runtime = Runtime::open(RuntimeConfig { state_dir: state.clone(), binary }).unwrap();
         Self { runtime, state, in_spares: false }

@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// Not in spares: what it makes is removed by itself.
 pub(crate) const COLD: &[Test] = &[
     ("an_image_is_copied_where_ids_cannot_be_shown", Needs::Root, copied),
+    ("an_image_is_copied_where_nothing_can_be_overlaid", Needs::Root, copied_twice),
     ("a_users_image_may_have_owners_of_its_own", Needs::Ranges, subordinate),
 ];
 
@@ -249,27 +250,29 @@ fn over_proc() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A file system whose mounts show no other ids.
-struct Ram(PathBuf);
+/// A mount that is gone with it.
+struct Mounted(PathBuf);
 
-impl Ram {
-    fn mount(path: PathBuf) -> Self {
+impl Mounted {
+    fn new(kind: &str, path: PathBuf, data: &str) -> Self {
         fs::create_dir(&path).unwrap();
-        rustix::mount::mount("none", &path, "ramfs", rustix::mount::MountFlags::empty(), None)
-            .unwrap();
+        let data = std::ffi::CString::new(data).unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("none", &path, kind, flags, Some(data.as_c_str())).unwrap();
         Self(path)
     }
 }
 
-impl Drop for Ram {
+impl Drop for Mounted {
     fn drop(&mut self) {
         rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
     }
 }
 
+/// A file system whose mounts show no other ids.
 fn copied() -> Result<(), Failed> {
     let bench = Bench::new();
-    let ram = Ram::mount(bench.state.join("ram"));
+    let ram = Mounted::new("ramfs", bench.state.join("ram"), "");
     let inner = ram.0.join("image");
     fs::rename(tree(&bench, "image"), &inner).or_else(|_| {
         Command::new("cp").arg("-a").arg(bench.state.join("image")).arg(&inner).status().map(drop)
@@ -283,6 +286,27 @@ fn copied() -> Result<(), Failed> {
     let copies = bench.state.join("pods").join(&spec.id).join("fs/copies");
     assert!(copies.join("0/file").is_file(), "the kernel shows ids of ramfs by now");
     assert_eq!(fs::read_to_string(inner.join("file")).unwrap(), "from the image\n");
+    Ok(())
+}
+
+/// As root in a container, whose own files are an overlay: no other ids, no overlay above it.
+fn copied_twice() -> Result<(), Failed> {
+    let dir = Bench::cold();
+    let place = |name: &str| dir.state.join(name).display().to_string();
+    for name in ["lower", "upper", "work"] {
+        fs::create_dir(place(name))?;
+    }
+    let (lower, upper, work) = (place("lower"), place("upper"), place("work"));
+    let data = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let over = Mounted::new("overlay", dir.state.join("over"), &data);
+    let bench = Bench::at(over.0.join("state"));
+    let root = tree(&bench, "image");
+    write(&root, "secret", "x");
+    chown(root.join("secret"), Some(0), Some(42))?;
+    let look = "stat -c %u:%g /file /secret; echo more >>/file; tail -n 1 /file; cat /etc/hostname";
+    let output = script(&bench, &root, look).1;
+    assert_eq!(output, "1000:1000\n0:42\nmore\nweaver-test");
+    assert_eq!(fs::read_to_string(root.join("file"))?, "from the image\n");
     Ok(())
 }
 
