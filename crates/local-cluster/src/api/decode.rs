@@ -127,7 +127,7 @@ fn check_type(kind: &Kind, value: &mut Value) -> Result<(), Refusal> {
 }
 
 /// Removes nulls, which mean "not given".
-fn drop_nulls(value: &mut Value) {
+pub(crate) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, field| !field.is_null());

@@ -4,6 +4,7 @@
 //! bytes -> request (path, query, Accept) -> decode -> prepare -> store -> respond
 //! ```
 
+mod apply;
 mod decode;
 mod discovery;
 mod exec;
@@ -169,27 +170,40 @@ async fn object(
         "get" => read::get(api, &target, &query, Shape::of(headers)?),
         "list" => read::list(api, &target, &query, Shape::of(headers)?),
         "watch" => watch::watch(api, &target, &query, Shape::of(headers)?).await,
-        "patch" => {
-            let media_type = request::header(headers, "content-type").to_owned();
-            write::patch(api, &target, &query, &body(request).await?, &media_type)
-        }
-        _ => {
-            let format = request::body_format(headers)?;
-            let body = body(request).await?;
-            match verb {
-                "create" => write::create(api, &target, &query, &body, format),
-                "update" => write::update(api, &target, &query, &body, format),
-                "delete" => write::delete(
-                    api,
-                    &target,
-                    &write::DeleteOptions::parse(&query, &body, format)?,
-                ),
-                _ => {
-                    let options = write::DeleteOptions::parse(&query, &body, format)?;
-                    write::delete_collection(api, &target, &query, &options)
-                }
-            }
-        }
+        "patch" => patched(api, &target, &query, request).await,
+        verb => written(api, &target, &query, verb, request).await,
+    }
+}
+
+async fn patched(
+    api: &Api,
+    target: &Target,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let media_type = request::header(request.headers(), "content-type").to_owned();
+    let body = body(request).await?;
+    if media_type.split(';').next() == Some(apply::APPLY) && target.subresource.is_empty() {
+        return apply::answer(api, target, query, &body);
+    }
+    write::patch(api, target, query, &body, &media_type)
+}
+
+async fn written(
+    api: &Api,
+    target: &Target,
+    query: &Query,
+    verb: &str,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let format = request::body_format(request.headers())?;
+    let body = body(request).await?;
+    let options = || write::DeleteOptions::parse(query, &body, format);
+    match verb {
+        "create" => write::create(api, target, query, &body, format),
+        "update" => write::update(api, target, query, &body, format),
+        "delete" => write::delete(api, target, &options()?),
+        _ => write::delete_collection(api, target, query, &options()?),
     }
 }
 
@@ -202,6 +216,8 @@ async fn subresource(
 ) -> Result<Answer, Refusal> {
     match (target.subresource.as_str(), verb) {
         ("status", "get") => read::get(api, target, query, Shape::of(request.headers())?),
+        ("status", "patch") => patched(api, target, query, request).await,
+        ("status", "update") => written(api, target, query, verb, request).await,
         ("token", "create") => {
             let format = request::body_format(request.headers())?;
             token_request::create(api, target, &body(request).await?, format)

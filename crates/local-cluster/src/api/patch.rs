@@ -13,7 +13,7 @@ pub(crate) enum Style {
 }
 
 impl Style {
-    /// Reads a `Content-Type`; server-side apply is not served.
+    /// Reads a `Content-Type`.
     pub(crate) fn of_media_type(media_type: &str) -> Result<Self, Refusal> {
         match media_type.split(';').next().unwrap_or_default().trim() {
             "application/json-patch+json" => Ok(Self::Json),
@@ -22,7 +22,7 @@ impl Style {
             other => Err(Refusal::media_type(
                 other,
                 "application/json-patch+json, application/merge-patch+json, \
-                 application/strategic-merge-patch+json",
+                 application/strategic-merge-patch+json, application/apply-patch+yaml",
             )),
         }
     }

@@ -14,6 +14,7 @@ use crate::{clock, pod};
 pub(crate) fn create(target: &Target, object: &mut Value) -> Result<(), Refusal> {
     let kind = target.kind;
     given_metadata(target, object)?;
+    drop_empty(object);
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let mut errors = metadata_errors(kind, object);
     match kind.resource {
@@ -31,19 +32,35 @@ pub(crate) fn create(target: &Target, object: &mut Value) -> Result<(), Refusal>
     if errors.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, &name, &errors)) }
 }
 
+/// Leaves out what says nothing, as Kubernetes does.
+fn drop_empty(object: &mut Value) {
+    let empty = |value: &Value| {
+        value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+    };
+    for field in ["annotations", "finalizers", "labels", "ownerReferences"] {
+        if empty(&object["metadata"][field]) {
+            remove(&mut object["metadata"], field);
+        }
+    }
+    for field in ["binaryData", "data", "stringData"] {
+        if empty(&object[field]) {
+            remove(object, field);
+        }
+    }
+}
+
 /// Carries over what an update may not change, or says what it wrongly changes.
 pub(crate) fn update(kind: &Kind, old: &Value, new: &mut Value) -> Result<(), Refusal> {
     let name = old["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     same_object(kind, &name, old, new)?;
+    drop_empty(new);
     for field in KEPT {
         match old["metadata"].get(*field) {
             Some(value) => new["metadata"][*field] = value.clone(),
             None => remove(&mut new["metadata"], field),
         }
     }
-    for field in ["managedFields", "selfLink"] {
-        remove(&mut new["metadata"], field);
-    }
+    remove(&mut new["metadata"], "selfLink");
     if old.get("status").is_some() {
         new["status"] = old["status"].clone();
     }
@@ -168,12 +185,19 @@ fn metadata_errors(kind: &Kind, object: &Value) -> Vec<FieldError> {
     }
     errors.extend(annotation_errors(&meta["annotations"]));
     for finalizer in meta["finalizers"].as_array().into_iter().flatten() {
-        if !finalizer.as_str().is_some_and(|f| f.contains('/') && names::is_qualified(f)) {
+        if !finalizer.as_str().is_some_and(is_finalizer) {
             let why = "must be a domain-qualified finalizer name";
             errors.push(FieldError::invalid("metadata.finalizers", finalizer, why));
         }
     }
     errors
+}
+
+/// What Kubernetes itself holds objects by.
+const OWN_FINALIZERS: &[&str] = &["foregroundDeletion", "kubernetes", "orphan"];
+
+fn is_finalizer(text: &str) -> bool {
+    OWN_FINALIZERS.contains(&text) || text.contains('/') && names::is_qualified(text)
 }
 
 const MAX_ANNOTATIONS: usize = 256 << 10;

@@ -62,22 +62,29 @@ fn namespaced(group: &str, plural: &str) -> bool {
 
 /// The query's pairs in order.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct Query {
+    pairs: Vec<(String, String)>,
+    /// The client's program, which manages fields unless it says otherwise.
+    agent: String,
+}
 
 impl Query {
     pub(crate) fn of(parts: &Parts) -> Self {
         let text = parts.uri.query().unwrap_or_default();
-        Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+        let agent = header(&parts.headers, "user-agent").split('/').next().unwrap_or_default();
+        let agent = if agent.is_empty() { "unknown" } else { agent };
+        let pairs = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        Self { pairs, agent: agent.into() }
     }
 
     /// Returns the first value of `name`.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns every value of `name`.
     pub(crate) fn all(&self, name: &str) -> Vec<String> {
-        self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
+        self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
     }
 
     /// Returns a switch; `name` alone is on.
@@ -93,6 +100,11 @@ impl Query {
                 Refusal::bad_request(format!("invalid value {text:?} for parameter {name}"))
             }),
         }
+    }
+
+    /// Returns who manages the fields that are written.
+    pub(crate) fn manager(&self) -> &str {
+        self.get("fieldManager").filter(|name| !name.is_empty()).unwrap_or(&self.agent)
     }
 
     /// Whether nothing is to be stored.

@@ -51,6 +51,12 @@ pub(crate) static REVIEWS: &[Review] = &[
         plural: "selfsubjectaccessreviews",
         status: access_status,
     },
+    Review {
+        group: "authorization.k8s.io",
+        kind: "SelfSubjectRulesReview",
+        plural: "selfsubjectrulesreviews",
+        status: rules_status,
+    },
 ];
 
 /// Finds the review that a path names.
@@ -97,6 +103,22 @@ fn access_status(_: &Api, caller: &Caller, spec: &Value) -> Value {
         }
         Caller::Account(_) => json!({"allowed": false}),
     }
+}
+
+fn rules_status(_: &Api, caller: &Caller, _: &Value) -> Value {
+    let all = match caller {
+        Caller::Owner => vec!["*"],
+        Caller::Account(_) => Vec::new(),
+    };
+    let rule = |what: Value| match all.is_empty() {
+        true => json!([]),
+        false => json!([what]),
+    };
+    json!({
+        "incomplete": false,
+        "resourceRules": rule(json!({"verbs": all, "apiGroups": all, "resources": all})),
+        "nonResourceRules": rule(json!({"verbs": all, "nonResourceURLs": all})),
+    })
 }
 
 fn token_status(api: &Api, _: &Caller, spec: &Value) -> Value {

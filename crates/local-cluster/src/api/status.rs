@@ -203,6 +203,12 @@ impl Refusal {
         }
     }
 
+    /// Adds what led to it, one by one.
+    pub(crate) fn with_causes(mut self, causes: &[Value]) -> Self {
+        self.details["causes"] = json!(causes);
+        self
+    }
+
     fn about(mut self, kind: &Kind, name: &str) -> Self {
         self.details = json!({"name": name, "kind": kind.plural});
         if !kind.group.is_empty() {

@@ -8,7 +8,7 @@ use super::kinds::{self, Kind};
 use super::request::{Query, Target};
 use super::respond::{self, Answer, tagged, untagged, warned};
 use super::status::{self, Refusal};
-use super::{Api, patch, prepare};
+use super::{Api, apply as managed, patch, prepare};
 use crate::clock;
 use crate::store::{Decision, Key, Object, Resource, Store, Updated, WriteError};
 
@@ -58,6 +58,17 @@ pub(crate) fn create(
         return Err(Refusal::forbidden(target.kind, &target.name, why));
     }
     prepare::create(target, &mut object)?;
+    let answer = store_new(api, target, query, object)?;
+    Ok(warned(answer, &warnings))
+}
+
+/// Stores an object that is ready.
+pub(super) fn store_new(
+    api: &Api,
+    target: &Target,
+    query: &Query,
+    object: Value,
+) -> Result<Answer, Refusal> {
     let key = Key::of(target.kind.resource, &object);
     check_namespace(api, target, &key)?;
     let stored = if query.dry_run()? {
@@ -73,8 +84,7 @@ pub(crate) fn create(
     if target.kind.resource == Resource::Namespaces && !query.dry_run()? {
         crate::controllers::default_service_account(&api.store, &stored);
     }
-    let answer = respond::json(StatusCode::CREATED, &tagged(target.kind, &stored));
-    Ok(warned(answer, &warnings))
+    Ok(respond::json(StatusCode::CREATED, &tagged(target.kind, &stored)))
 }
 
 fn check_namespace(api: &Api, target: &Target, key: &Key) -> Result<(), Refusal> {
@@ -104,7 +114,7 @@ pub(crate) fn update(
 ) -> Result<Answer, Refusal> {
     let validation = Validation::parse(query.get("fieldValidation"))?;
     let Decoded { object, warnings } = decode::object(target.kind, body, format, validation)?;
-    let updated = replace(api, target, query, |_| Ok(untagged(object.clone())))?;
+    let updated = replace(api, target, query, true, |_| Ok(untagged(object.clone())))?;
     let answer = respond::json(StatusCode::OK, &tagged(target.kind, &updated.object));
     Ok(warned(answer, &warnings))
 }
@@ -121,7 +131,7 @@ pub(crate) fn patch(
     let validation = Validation::parse(query.get("fieldValidation"))?;
     let (change, duplicates) = decode::parse(body, Format::Json)?;
     let mut warnings = Vec::new();
-    let updated = replace(api, target, query, |old| {
+    let updated = replace(api, target, query, true, |old| {
         let patched = style.apply(&tagged(target.kind, old), &change)?;
         let decoded = decode::checked(target.kind, patched, duplicates.clone(), validation)?;
         warnings = decoded.warnings;
@@ -131,10 +141,19 @@ pub(crate) fn patch(
     Ok(warned(answer, &warnings))
 }
 
-fn replace(
+/// Keeps everything but the status as it is.
+fn only_status(old: &Value, new: &Value) -> Value {
+    let mut object = old.clone();
+    object["status"] = new["status"].clone();
+    object
+}
+
+/// Writes what `change` makes of an object; with `track` its managers follow.
+pub(super) fn replace(
     api: &Api,
     target: &Target,
     query: &Query,
+    track: bool,
     change: impl FnOnce(&Value) -> Result<Value, Refusal>,
 ) -> Result<Updated, Refusal> {
     let key = Key::new(target.kind.resource, &target.namespace, &target.name);
@@ -142,7 +161,14 @@ fn replace(
     let mut preview = None;
     let updated = api.store.update(&key, |old| -> Result<Decision, Failure> {
         let mut new = change(old)?;
-        prepare::update(target.kind, old, &mut new)?;
+        if target.subresource == "status" {
+            new = only_status(old, &new);
+        } else {
+            prepare::update(target.kind, old, &mut new)?;
+        }
+        if track {
+            managed::track(target.kind, old, &mut new, query.manager(), &clock::now_text());
+        }
         if dry_run {
             preview = Some(Object::new(new));
             return Ok(Decision::Keep);

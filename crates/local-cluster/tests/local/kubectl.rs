@@ -19,6 +19,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("kubectl_creates_what_it_sends_as_protobuf", protobuf),
         test("kubectl_asks_who_it_is_and_what_it_may", auth),
         test("kubectl_explains_and_lists_what_is_served", discovery),
+        test("kubectl_applies_on_the_server_side", server_side_apply),
+        test("kubectl_applies_over_what_it_applied_before", apply_over_client_side),
         test("kubectl_deletes_by_selector_and_at_once", deletes),
     ]
 }
@@ -165,6 +167,16 @@ fn apply() {
     ok(&daemon, &["label", "cm", "m", "x=y"], "");
     ok(&daemon, &["annotate", "cm", "m", "x=y"], "");
     ok(&daemon, &["patch", "cm", "m", "-p", "{\"data\":{\"c\":\"3\"}}"], "");
+    assert_eq!(ok(&daemon, &["diff", "-f", "-"], &map).len(), 0);
+    let mut edit = command(&daemon, &["edit", "cm", "m"]);
+    edit.env("EDITOR", "sed -i s/c:.*/c:\\ edited/");
+    assert!(edit.output().unwrap().status.success());
+    assert_eq!(ok(&daemon, &["get", "cm", "m", "-o", "jsonpath={.data.c}"], ""), "edited");
+    let test = r#"[{"op":"test","path":"/data/c","value":"x"},{"op":"remove","path":"/data/c"}]"#;
+    fails(&daemon, &["patch", "cm", "m", "--type=json", "-p", test], "");
+    let drop = r#"{"data":{"c":null}}"#;
+    ok(&daemon, &["patch", "cm", "m", "--type=merge", "-p", drop], "");
+    assert_eq!(ok(&daemon, &["get", "cm", "m", "-o", "jsonpath={.data}"], ""), "{\"b\":\"2\"}");
     ok(&daemon, &["delete", "cm", "m"], "");
 }
 
@@ -207,6 +219,7 @@ fn auth() {
     let daemon = Daemon::start();
     assert_eq!(ok(&daemon, &["auth", "can-i", "create", "pods"], ""), "yes\n");
     assert_eq!(ok(&daemon, &["auth", "can-i", "get", "pods", "--subresource=log"], ""), "yes\n");
+    assert!(ok(&daemon, &["auth", "can-i", "--list"], "").contains("*.*"));
     let no = run(&daemon, &["auth", "can-i", "create", "deployments.apps"], "");
     assert!(!no.status.success());
     assert!(String::from_utf8_lossy(&no.stdout).starts_with("no"));
@@ -252,4 +265,66 @@ fn deletes() {
     let node = ok(&daemon, &["describe", "node", "loom-local"], "");
     assert!(node.contains("Allocated resources") && node.contains("default  "), "{node}");
     ok(&daemon, &["delete", "pod", "one", "--grace-period=0", "--force"], "");
+}
+
+fn server_side_apply() {
+    let daemon = Daemon::start();
+    let apply = |manager: &str, more: &[&str], text: &str| {
+        let manager = format!("--field-manager={manager}");
+        let args = ["apply", "--server-side", &manager, "-f", "-"];
+        run(&daemon, &[&args[..], more].concat(), text)
+    };
+    let said = |output: Output| String::from_utf8(output.stdout).unwrap();
+    let data = || ok(&daemon, &["get", "cm", "m", "-o", "jsonpath={.data}"], "");
+    let map = |data: &str| {
+        format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: m}}, data: {data}}}")
+    };
+    let dry = said(apply("one", &["--dry-run=server"], &map("{a: '1'}")));
+    assert_eq!(dry, "configmap/m serverside-applied (server dry run)\n");
+    assert!(fails(&daemon, &["get", "cm", "m"], "").contains("not found"));
+    assert_eq!(
+        said(apply("one", &[], &map("{a: '1', b: '1'}"))),
+        "configmap/m serverside-applied\n"
+    );
+    let fields =
+        ["get", "cm", "m", "--show-managed-fields", "-o", "jsonpath={.metadata.managedFields}"];
+    let owned = ok(&daemon, &fields, "");
+    assert!(owned.contains(r#""fieldsV1":{"f:data":{"f:a":{},"f:b":{}}}"#), "{owned}");
+    assert!(owned.contains(r#""manager":"one","operation":"Apply""#), "{owned}");
+    // Who sets the same value shares it, who sets another is in conflict.
+    assert!(apply("two", &[], &map("{a: '1', c: '3'}")).status.success());
+    let refused = apply("two", &[], &map("{a: '2', c: '3'}"));
+    let words = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        words.contains("Apply failed with 1 conflict: conflict with \"one\": .data.a"),
+        "{words}"
+    );
+    assert_eq!(data(), r#"{"a":"1","b":"1","c":"3"}"#);
+    assert!(apply("two", &["--force-conflicts"], &map("{a: '2', c: '3'}")).status.success());
+    // What its last manager leaves out goes; what another wants stays.
+    assert!(apply("one", &[], &map("{}")).status.success());
+    assert_eq!(data(), r#"{"a":"2","c":"3"}"#);
+    // Other writes take what they change.
+    ok(&daemon, &["patch", "cm", "m", "-p", r#"{"data":{"c":"9"}}"#], "");
+    let words = String::from_utf8(apply("two", &[], &map("{a: '2', c: '3'}")).stderr).unwrap();
+    assert!(words.contains("conflict with \"kubectl-patch\" using v1"), "{words}");
+    assert_eq!(ok(&daemon, &["diff", "-f", "-"], &map("{a: '2', c: '9'}")).len(), 0);
+}
+
+fn apply_over_client_side() {
+    let daemon = Daemon::start();
+    ok(&daemon, &["apply", "-f", "-"], POD);
+    let labelled = POD.replace("app: loom-weaver", "app: loom-weaver, more: yes-it-is");
+    let applied = ok(&daemon, &["apply", "--server-side", "-f", "-"], &labelled);
+    assert_eq!(applied, "pod/one serverside-applied\n");
+    let fields = ok(&daemon, &["get", "pod", "one", "-o", "json", "--show-managed-fields"], "");
+    assert!(fields.contains(r#""k:{\"name\":\"weaver\"}""#), "{fields}");
+    assert!(fields.contains(r#""f:more""#), "{fields}");
+    let status = r#"{"status":{"conditions":[{"type":"example.com/seen","status":"True"}]}}"#;
+    ok(&daemon, &["patch", "pod", "one", "--subresource=status", "-p", status], "");
+    let wait = ["wait", "pod/one", "--for=condition=example.com/seen", "--timeout=60s"];
+    ok(&daemon, &wait, "");
+    let bad = labelled.replace("loom.local/host", "other");
+    let args = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    assert!(fails(&daemon, &args, &bad).contains("pod updates may not change"));
 }

@@ -256,9 +256,15 @@ fn patches() {
         let before = maps.get("m").await.unwrap().metadata.resource_version;
         let same = maps.patch("m", &params, &merge).await.unwrap();
         assert_eq!(same.metadata.resource_version, before, "a change of nothing is no change");
-        let apply = Patch::Apply(config_map("m", "2"));
+        let mut config = config_map("m", "2");
+        config.data = Some([("a".to_owned(), "2".to_owned())].into());
+        let apply = Patch::Apply(config);
         let refused = maps.patch("m", &PatchParams::apply("test"), &apply).await;
-        assert_eq!(code(refused), 415);
+        assert_eq!(code(refused), 409);
+        let nobody = PatchParams { force: true, ..PatchParams::default() };
+        assert_eq!(code(maps.patch("m", &nobody, &apply).await), 422);
+        let applied = maps.patch("m", &PatchParams::apply("test").force(), &apply).await.unwrap();
+        assert_eq!(applied.data.unwrap()["a"], "2");
         let nonsense = Patch::Merge(json!({"nonsense": 1}));
         assert_eq!(code(maps.patch("m", &params, &nonsense).await), 400);
     });
