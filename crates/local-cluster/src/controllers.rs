@@ -1,4 +1,5 @@
-//! What goes on without being asked: namespaces are emptied, old events forgotten.
+//! What goes on without being asked: namespaces are emptied, dependents collected, old
+//! events forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 use crate::api;
 use crate::clock;
+use crate::collect::Collector;
 use crate::store::{Decision, Key, Object, Resource, Store, WriteError};
 
 const EVENT_LIFETIME_SECONDS: u64 = 3600;
@@ -55,10 +57,12 @@ pub(crate) fn default_service_account(store: &Store, namespace: &Object) {
 /// Runs until shut down.
 pub(crate) async fn run(store: Arc<Store>, shutdown: CancellationToken) {
     let mut wake = store.subscribe();
+    let mut collector = Collector::new(&store);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
         wake.borrow_and_update();
         empty_namespaces(&store);
+        collector.step(&store);
         tokio::select! {
             _ = wake.changed() => {}
             _ = sweep.tick() => forget_events(&store, clock::now()),

@@ -2,7 +2,7 @@
 //!
 //! It serves the part of Kubernetes that Loom and `kubectl` need, over HTTPS with a token, on
 //! loopback: namespaces, pods (with log and exec), secrets, config maps, events, one node, service
-//! accounts. It is not Kubernetes: no controllers of workloads, no services, no volumes that
+//! accounts and their tokens, leases. It is not Kubernetes: no controllers of workloads, no services, no volumes that
 //! outlive a pod, no other users. What it does not do it refuses, naming it.
 //!
 //! ```text
@@ -14,6 +14,7 @@
 
 mod api;
 mod clock;
+mod collect;
 mod controllers;
 mod images;
 mod kubelet;

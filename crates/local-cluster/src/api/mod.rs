@@ -6,6 +6,7 @@
 
 mod apply;
 mod decode;
+mod delete;
 mod discovery;
 mod exec;
 pub(crate) mod kinds;
@@ -198,12 +199,12 @@ async fn written(
 ) -> Result<Answer, Refusal> {
     let format = request::body_format(request.headers())?;
     let body = body(request).await?;
-    let options = || write::DeleteOptions::parse(query, &body, format);
+    let options = || delete::DeleteOptions::parse(query, &body, format);
     match verb {
         "create" => write::create(api, target, query, &body, format),
         "update" => write::update(api, target, query, &body, format),
-        "delete" => write::delete(api, target, &options()?),
-        _ => write::delete_collection(api, target, query, &options()?),
+        "delete" => delete::delete(api, target, &options()?),
+        _ => delete::delete_collection(api, target, query, &options()?),
     }
 }
 
@@ -257,8 +258,13 @@ pub(crate) fn base64_bytes(text: &str) -> Vec<u8> {
     base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
 }
 
+/// Removes a finalizer, and the object if nothing else holds it.
+pub(crate) fn release(store: &Store, key: &Key, finalizer: &str) -> Result<(), Refusal> {
+    delete::release(store, kinds::of(key.resource), key, finalizer)
+}
+
 /// Deletes an object as a user would; finalizers and graces hold.
 pub(crate) fn delete(store: &Store, key: &Key) -> Result<(), Refusal> {
-    write::delete_key(store, kinds::of(key.resource), key, &write::DeleteOptions::default())
+    delete::delete_key(store, kinds::of(key.resource), key, &delete::DeleteOptions::default())
         .map(drop)
 }

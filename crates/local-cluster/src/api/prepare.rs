@@ -33,7 +33,7 @@ pub(crate) fn create(target: &Target, object: &mut Value) -> Result<(), Refusal>
 }
 
 /// Leaves out what says nothing, as Kubernetes does.
-fn drop_empty(object: &mut Value) {
+pub(crate) fn drop_empty(object: &mut Value) {
     let empty = |value: &Value| {
         value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
     };

@@ -10,6 +10,7 @@ mod inside;
 mod kubectl;
 mod leaving;
 mod objects;
+mod owners;
 mod pods;
 mod support;
 mod watches;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         _ => support::run(
             [
                 objects::trials(),
+                owners::trials(),
                 watches::trials(),
                 crash::trials(),
                 pods::trials(),
