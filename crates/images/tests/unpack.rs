@@ -159,9 +159,13 @@ fn files_are_as_the_layer_says() {
 #[test]
 fn one_owner_can_read_and_remove_all() {
     let bench = Bench::new();
-    let layer = Layer::new()
-        .entry(EntryType::Directory, b"closed/", b"", 0, b"")
-        .entry(EntryType::Regular, b"closed/file", b"", 0, b"x");
+    let layer = Layer::new().entry(EntryType::Directory, b"closed/", b"", 0, b"").entry(
+        EntryType::Regular,
+        b"closed/file",
+        b"",
+        0,
+        b"x",
+    );
     let path = bench.dir.path().join("work/layer");
     fs::write(&path, layer.bytes()).unwrap();
     flatten(&[path], &bench.root(), Ownership::Flat, bench.bounds).unwrap();

@@ -256,7 +256,8 @@ impl Tree {
             return Ok(());
         }
         self.unlooked = 0;
-        let disk = rustix::fs::fstatvfs(self.root.as_fd()).doing(|| "looking at the disk".into())?;
+        let disk =
+            rustix::fs::fstatvfs(self.root.as_fd()).doing(|| "looking at the disk".into())?;
         if disk.f_bavail.saturating_mul(disk.f_frsize) < self.left.reserve {
             let full = io::Error::from(io::ErrorKind::StorageFull);
             return Err(full).doing(|| "unpacking, with some room left for others".to_owned());
