@@ -1,7 +1,5 @@
 //! Layers as somebody with bad intentions, or none, would write them.
 
-pub(crate) mod registry;
-
 use std::io::Write;
 
 use tar::{EntryType, Header};

@@ -31,7 +31,7 @@ pub(crate) enum Trick {
 }
 
 /// What came in.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
@@ -153,70 +153,55 @@ fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
+fn empty(status: u16, name: &str, value: &str) -> Response<Body> {
+    let response = Response::builder().status(status).header(name, value);
+    response.body(full(Bytes::new())).unwrap()
+}
+
 fn answer(state: &mut State, request: &Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let of = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let (authorization, range) = (of(header::AUTHORIZATION), of(header::RANGE));
-    let asked =
-        Asked { path: path.clone(), authorization: authorization.clone(), range: range.clone() };
-    state.asked.push(asked);
-    let respond = || Response::builder();
-    if state.login.is_some() && state.login != authorization {
-        let basic = "Basic realm=\"here\"";
-        return respond()
-            .status(401)
-            .header("www-authenticate", basic)
-            .body(full(Bytes::new()))
-            .unwrap();
+    let asked = Asked { path: path.clone(), authorization, range };
+    state.asked.push(asked.clone());
+    if state.login.is_some() && state.login != asked.authorization {
+        return empty(401, "www-authenticate", "Basic realm=\"here\"");
     }
-    let trick =
-        state.tricks.iter_mut().find(|(part, left)| path.contains(*part) && !left.is_empty());
+    let mut tricks = state.tricks.iter_mut();
+    let trick = tricks.find(|(part, left)| path.contains(*part) && !left.is_empty());
     let trick = trick.map(|(_, left)| left.remove(0));
     let Some((kind, bytes)) = state.objects.get(&path).cloned() else {
-        return respond().status(404).body(full(Bytes::new())).unwrap();
+        return empty(404, "content-length", "0");
     };
+    let range = asked.range.as_deref().and_then(|range| range.strip_prefix("bytes="));
+    let from = range.and_then(|range| range.split('-').next()?.parse().ok());
     let digest = digest(&bytes);
-    let from: Option<usize> =
-        range.and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
-    let found = if from.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let ok = |status: StatusCode| {
-        respond()
-            .status(status)
-            .header("content-type", kind)
-            .header("docker-content-digest", digest)
+    let found = |from: Option<usize>, body: Body| {
+        let status = from.map_or(StatusCode::OK, |_| StatusCode::PARTIAL_CONTENT);
+        let response = Response::builder().status(status).header("content-type", kind);
+        response.header("docker-content-digest", digest).body(body).unwrap()
     };
-    let part = |count: usize, hangs: bool| -> Body {
-        let begin = from.unwrap_or(0);
-        let first = Ok(Frame::data(bytes.slice(begin..begin + count)));
-        let then = futures::stream::once(async move {
-            if hangs {
-                std::future::pending::<()>().await;
-            }
-            // Not at once, or what came before is thrown away with it.
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            Err(std::io::Error::other("cut"))
-        });
-        BodyExt::boxed(StreamBody::new(futures::stream::iter([first]).chain(then)))
-    };
+    let rest = bytes.slice(from.unwrap_or(0)..);
     match trick {
-        Some(Trick::Status(code)) => {
-            return respond()
-                .status(code)
-                .header("retry-after", "7")
-                .body(full(Bytes::new()))
-                .unwrap();
-        }
-        Some(Trick::Redirect(to)) => {
-            return respond().status(307).header("location", to).body(full(Bytes::new())).unwrap();
-        }
-        Some(Trick::Cut(count)) => return ok(found).body(part(count, false)).unwrap(),
-        Some(Trick::Hang(count)) => return ok(found).body(part(count, true)).unwrap(),
-        Some(Trick::Instead(other)) => return ok(StatusCode::OK).body(full(other.into())).unwrap(),
-        Some(Trick::Whole) => return ok(StatusCode::OK).body(full(bytes)).unwrap(),
-        None => {}
+        Some(Trick::Status(code)) => empty(code, "retry-after", "7"),
+        Some(Trick::Redirect(to)) => empty(307, "location", &to),
+        Some(Trick::Cut(count)) => found(from, part(rest.slice(..count), false)),
+        Some(Trick::Hang(count)) => found(from, part(rest.slice(..count), true)),
+        Some(Trick::Instead(other)) => found(None, full(other.into())),
+        Some(Trick::Whole) => found(None, full(bytes)),
+        None => found(from, full(rest)),
     }
-    match from {
-        Some(from) => ok(StatusCode::PARTIAL_CONTENT).body(full(bytes.slice(from..))).unwrap(),
-        None => ok(StatusCode::OK).body(full(bytes)).unwrap(),
-    }
+}
+
+/// These bytes, and then no more or the end of the connection.
+fn part(bytes: Bytes, hangs: bool) -> Body {
+    let then = futures::stream::once(async move {
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        // Not at once, or what came before is thrown away with it.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        Err(std::io::Error::other("cut"))
+    });
+    BodyExt::boxed(StreamBody::new(futures::stream::iter([Ok(Frame::data(bytes))]).chain(then)))
 }

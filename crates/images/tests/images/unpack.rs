@@ -1,7 +1,4 @@
 //! Layers become a folder, and nothing outside it is touched.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
-mod support;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -13,7 +10,7 @@ use proptest::prelude::*;
 use tar::EntryType;
 use tempfile::TempDir;
 
-use support::Layer;
+use crate::layer::Layer;
 
 /// A folder to unpack to, with something beside it that nobody may touch.
 struct Bench {
@@ -72,6 +69,14 @@ impl Bench {
         assert_eq!(names, ["canary", "perch", "work"]);
     }
 
+    /// What was replaced is gone from the disk, too.
+    fn nothing_else(&self) {
+        let work = fs::read_dir(self.dir.path().join("work")).unwrap();
+        let mut left: Vec<_> = work.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["layer0", "layer1", "root"]);
+    }
+
     fn text(&self, path: &str) -> String {
         fs::read_to_string(self.root().join(path)).unwrap()
     }
@@ -122,11 +127,7 @@ fn later_layers_replace_and_hide() {
     for path in ["etc/gone", "opt/all/old", "etc/own", "etc/.wh.gone", ".wh.brought"] {
         assert!(!bench.has(path), "{path}");
     }
-    // What was replaced is gone from the disk, too.
-    let work = fs::read_dir(bench.dir.path().join("work")).unwrap();
-    let mut left: Vec<_> = work.map(|entry| entry.unwrap().file_name()).collect();
-    left.sort();
-    assert_eq!(left, ["layer0", "layer1", "root"]);
+    bench.nothing_else();
 }
 
 #[test]
@@ -182,6 +183,33 @@ fn zstd_is_read() {
     let level = ruzstd::encoding::CompressionLevel::Fastest;
     bench.unpack(vec![ruzstd::encoding::compress_to_vec(tar.as_slice(), level)]).unwrap();
     assert_eq!(bench.text("z"), "standard");
+}
+
+/// `pzstd` and zstd:chunked write several, and some that hold nothing.
+#[test]
+fn zstd_of_several_frames_is_read_whole() {
+    let bench = Bench::new();
+    let tar = Layer::new().file("one", b"1").file("two", b"2").bytes();
+    let level = || ruzstd::encoding::CompressionLevel::Fastest;
+    let (first, second) = tar.split_at(1024);
+    let skipped = [&0x184D_2A50_u32.to_le_bytes()[..], &5_u32.to_le_bytes(), b"aside"].concat();
+    let frames = [
+        ruzstd::encoding::compress_to_vec(first, level()),
+        skipped,
+        ruzstd::encoding::compress_to_vec(second, level()),
+    ];
+    bench.unpack(vec![frames.concat()]).unwrap();
+    assert_eq!((bench.text("one"), bench.text("two")), ("1".to_owned(), "2".to_owned()));
+}
+
+#[test]
+fn what_describes_all_files_is_none() {
+    let bench = Bench::new();
+    let global = Layer::new()
+        .entry(EntryType::XGlobalHeader, b"pax_global_header", b"", 0o644, b"14 comment=x\n\n")
+        .file("a", b"1");
+    bench.unpack(vec![global.bytes()]).unwrap();
+    assert!(bench.has("a") && !bench.has("pax_global_header"));
 }
 
 #[test]
