@@ -4,7 +4,8 @@
 //! registry --pull--> blobs --unpack--> one folder an image <-- load -- docker save, OCI layout
 //! ```
 //!
-//! What it is not: it mounts nothing, runs nothing and knows no pod. Nothing that an image or a
+//! Registries on this machine, `localhost` and loopback addresses, are spoken to without TLS; no
+//! other is. What it is not: it mounts nothing, runs nothing and knows no pod. Nothing that an image or a
 //! registry says makes it write outside its own folder.
 
 mod digest;
@@ -20,6 +21,7 @@ pub mod unpack;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use error::{Error, Result};
 pub use image::{Image, ImageConfig};
@@ -39,13 +41,22 @@ pub struct Config {
     pub dir: PathBuf,
     /// Hosts that are asked first instead of others: `docker.io` to `mirror.example`.
     pub mirrors: BTreeMap<String, String>,
-    /// Hosts on this machine that are spoken to without TLS, besides `localhost` and loopback
-    /// addresses.
-    pub plain_http: Vec<String>,
     /// Who unpacks.
     pub unpack: Arc<dyn Unpack>,
     /// What an image may hold at most.
     pub bounds: Bounds,
+    /// How long a registry may be silent.
+    pub silence: Duration,
+}
+
+impl Config {
+    /// Keeps images in `dir`, unpacked by `unpack`; they come from where their names say.
+    #[must_use]
+    pub fn new(dir: PathBuf, unpack: Arc<dyn Unpack>) -> Self {
+        let mirrors = BTreeMap::new();
+        let (bounds, silence) = (Bounds::default(), Duration::from_secs(30));
+        Self { dir, mirrors, unpack, bounds, silence }
+    }
 }
 
 /// How far a pull is.

@@ -226,7 +226,8 @@ impl Loading<'_> {
     fn open(&self, path: &Path) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let file = File::from(rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), resolve)?);
+        let file =
+            File::from(rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), resolve)?);
         match file.metadata()?.is_file() {
             true => Ok(file),
             false => Err(io::ErrorKind::InvalidData.into()),

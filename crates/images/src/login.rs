@@ -71,7 +71,8 @@ impl Login {
 
     /// Tells whether it is for this registry: Docker Hub has several names.
     pub(crate) fn is_for(&self, host: &str) -> bool {
-        let hub = |host: &str| matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io");
+        let hub =
+            |host: &str| matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io");
         self.host == host || (hub(&self.host) && hub(host))
     }
 
@@ -98,7 +99,9 @@ mod tests {
         assert!(!format!("{logins:?}").contains("pw"), "passwords are not shown");
         assert_eq!(Login::of_docker_cfg(br#"{"r.example:5": {"auth": "YTpi"}}"#).len(), 1);
         for odd in [&b"["[..], b"{\"auths\": {\"h\": {\"auth\": \"%\"}}}", b"7"] {
-            assert!(Login::of_docker_config(odd).is_empty() && Login::of_docker_cfg(odd).is_empty());
+            assert!(
+                Login::of_docker_config(odd).is_empty() && Login::of_docker_cfg(odd).is_empty()
+            );
         }
     }
 }

@@ -22,8 +22,6 @@ use crate::store::Record;
 use crate::{Images, Progress};
 use blob::Blob;
 
-/// How long a registry may be silent.
-const SILENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
 /// How many layers come at once.
 const AT_ONCE: usize = 4;
@@ -99,12 +97,13 @@ async fn begin<'a>(
 }
 
 fn client(images: &Images, host: &str) -> Client {
-    let plain = is_loopback(host)
-        || images.config.plain_http.iter().any(|one| one == host && is_loopback(one));
-    let protocol = if plain { ClientProtocol::Http } else { ClientProtocol::Https };
+    let protocol = match is_loopback(host) {
+        true => ClientProtocol::Http,
+        false => ClientProtocol::Https,
+    };
     Client::new(ClientConfig {
         protocol,
-        read_timeout: Some(SILENCE),
+        read_timeout: Some(images.config.silence),
         connect_timeout: Some(CONNECT),
         user_agent: concat!("loom/", env!("CARGO_PKG_VERSION")),
         ..ClientConfig::default()
@@ -159,8 +158,8 @@ impl Session<'_> {
             progress(Progress { done: before.wrapping_add_signed(more).min(total), total });
         };
         report(0);
-        let all = futures::stream::iter(&layers).map(|layer| layer.bring(self, &report));
-        all.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        let all: Vec<_> = layers.iter().map(|layer| layer.bring(self, &report)).collect();
+        futures::stream::iter(all).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         let layers = layers.into_iter().map(|layer| layer.digest).collect();
         Ok(Record { config, layers, size: total })
     }

@@ -85,6 +85,7 @@ impl Store {
             let folder = dir.join(part);
             DirBuilder::new().recursive(true).mode(0o700).create(folder).doing(opening)?;
         }
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).doing(opening)?;
         let store = Self { dir: dir.into(), unpack, bounds };
         store.sweep().doing(opening)?;
         Ok(store)

@@ -41,9 +41,7 @@ pub(super) fn read(reference: &Reference, error: Oci) -> Error {
 fn of_request(reference: &Reference, error: &reqwest::Error) -> Error {
     match error.status() {
         Some(status) => of_status(reference, status.as_u16(), ""),
-        None if error.is_timeout() => {
-            cut(reference.registry(), &"it does not answer in time")
-        }
+        None if error.is_timeout() => cut(reference.registry(), &"it does not answer in time"),
         None => cut(reference.registry(), &root(error)),
     }
 }

@@ -6,6 +6,7 @@
 
 mod guard;
 mod tree;
+mod zstd;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -79,10 +80,9 @@ fn decompress(file: File) -> Result<Box<dyn Read>> {
     let begin = io::BufRead::fill_buf(&mut file).doing(|| "reading a layer".to_owned())?;
     Ok(match begin {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(
-            ruzstd::decoding::StreamingDecoder::new(file)
-                .map_err(|error| Error::Unsupported(format!("no zstd: {error}")))?,
-        ),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            Box::new(zstd::Frames::new(file))
+        }
         _ => Box::new(file),
     })
 }

@@ -83,6 +83,10 @@ impl Tree {
             return Err(Error::TooLarge("it holds too many files".to_owned()));
         };
         self.left.entries = left;
+        let kind = entry.header().entry_type();
+        if kind == tar::EntryType::XGlobalHeader {
+            return Ok(());
+        }
         let path = inside(&entry.path_bytes())?;
         // Some archives describe the root itself.
         let Some(name) = path.file_name() else { return Ok(()) };
@@ -90,7 +94,6 @@ impl Tree {
             return self.whiteout(&path, OsStr::from_bytes(hidden));
         }
         let place = self.place(&path)?;
-        let kind = entry.header().entry_type();
         match kind {
             tar::EntryType::Directory => self.add_folder(&place)?,
             tar::EntryType::Symlink => self.add_symlink(&place, entry)?,
@@ -256,7 +259,8 @@ impl Tree {
             return Ok(());
         }
         self.unlooked = 0;
-        let disk = rustix::fs::fstatvfs(self.root.as_fd()).doing(|| "looking at the disk".into())?;
+        let disk =
+            rustix::fs::fstatvfs(self.root.as_fd()).doing(|| "looking at the disk".into())?;
         if disk.f_bavail.saturating_mul(disk.f_frsize) < self.left.reserve {
             let full = io::Error::from(io::ErrorKind::StorageFull);
             return Err(full).doing(|| "unpacking, with some room left for others".to_owned());
