@@ -20,10 +20,12 @@ programs themselves, and a test compares it.
 | `LOOM_TOKEN_FILE` | | | File that holds the token |
 | `LOOM_CONFIG_DIR` | | `$XDG_CONFIG_HOME/loom`, `~/.config/loom` | Contexts, and what was used last |
 | `LOOM_STATE_DIR` | | root: `/var/lib/loom`; `$XDG_DATA_HOME/loom`, `~/.local/share/loom` | The local cluster: objects, pods, token, log |
+| `LOOM_REGISTRY_MIRROR` | | | Registries that the local cluster asks instead of others: `docker.io=mirror.example,ghcr.io=…` |
+| `DOCKER_CONFIG` | | `~/.docker` | Folder whose `config.json` says who you are for registries |
 | `LOOM_LOG` | | `info` | What `loom dev` logs, e.g. `debug` |
 
 `loom dev` runs the three services below with their defaults and reads their variables too, but
-listens on loopback only and takes its images from this machine: `loom.local/host`, `loom.local/tools`.
+listens on loopback only and has two images of its own: `loom.local/host`, `loom.local/tools`.
 ";
 
 fn page() -> String {

@@ -6,6 +6,7 @@
 //! ```
 
 pub(crate) mod build;
+pub(crate) mod images;
 pub(crate) mod process;
 pub(crate) mod serve;
 pub(crate) mod start;

@@ -5,11 +5,13 @@
 //! janitor ----------------------------------^
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axum::Router;
 use clap::Parser;
@@ -21,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::images::Source;
 use super::process::Process;
 use super::start::{self, Word};
 use super::state::{self, Running};
@@ -124,7 +127,7 @@ async fn serve(
         state_dir: dirs.state.clone(),
         binary: std::env::current_exe().doing("cannot find this program")?,
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        images: None,
+        images: Some(Arc::new(Source::open(dirs)?)),
     });
     let local = local.await.map_err(|error| Failure::new(with_causes(&error)))?;
     let listener = bind(dirs).await?;
@@ -254,12 +257,21 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
+/// Returns the images that pods of the state folder show, and must keep.
+pub(crate) fn images_in_use(dirs: &Dirs) -> Result<BTreeSet<PathBuf>, Failure> {
+    runtime(dirs)?.rootfs_in_use().doing("cannot list the pods")
+}
+
+fn runtime(dirs: &Dirs) -> Result<Runtime, Failure> {
+    let binary = std::env::current_exe().doing("cannot find this program")?;
+    let runtime = Runtime::open(RuntimeConfig { state_dir: dirs.state.clone(), binary });
+    runtime.doing("cannot look at the pods")
+}
+
 /// Ends all pods of the state folder and removes what they left; the daemon must have ended.
 pub(crate) fn remove_pods(dirs: &Dirs) -> Result<(), Failure> {
     config::make_private(&dirs.state)?;
-    let binary = std::env::current_exe().doing("cannot find this program")?;
-    let runtime = Runtime::open(RuntimeConfig { state_dir: dirs.state.clone(), binary });
-    let runtime = runtime.doing("cannot look at the pods")?;
+    let runtime = runtime(dirs)?;
     for id in runtime.list().doing("cannot list the pods")? {
         runtime.remove(&id).doing(format!("cannot remove the pod {id}"))?;
     }

@@ -1,6 +1,7 @@
 //! `loom dev`: the local cluster with handlers, relay and janitor, in one process.
 
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 use client::{Client, ListQuery};
 use serde::Serialize;
@@ -52,8 +53,22 @@ enum Verb {
         #[arg(long, short)]
         yes: bool,
     },
-    /// Delete the weavers that have ended, and what they left on the disk
+    /// Delete the weavers that have ended, and images that no weaver shows
     Prune,
+    /// Take images from a file: what `docker save` writes, or an OCI layout
+    Load {
+        /// The archive or folder
+        file: PathBuf,
+        /// What an image is called that has no name
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List the images that are here
+    Images {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Let this program make user namespaces where AppArmor forbids it
     AllowUserns,
 }
@@ -68,6 +83,8 @@ pub(crate) fn run(args: Args) -> Result<u8, Failure> {
         Some(Verb::Status { json }) => status(&dirs, json),
         Some(Verb::Reset { yes }) => reset(&dirs, yes),
         Some(Verb::Prune) => block_on(prune(&dirs)),
+        Some(Verb::Load { file, name }) => load(&dirs, &file, name.as_deref()),
+        Some(Verb::Images { json }) => list(&dirs, json),
         Some(Verb::AllowUserns) => userns::allow(),
     }
 }
@@ -181,5 +198,38 @@ async fn prune(dirs: &Dirs) -> Result<u8, Failure> {
         }
     }
     out::print(&format!("deleted {count} weavers that had ended\n"))?;
+    let used = serve::images_in_use(dirs)?;
+    let freed = dev::images::open(dirs)?.prune(&used).doing("cannot remove images")?;
+    if freed > 0 {
+        out::print(&format!("removed images that no weaver shows: {} MB\n", megabytes(freed)))?;
+    }
     Ok(0)
+}
+
+fn load(dirs: &Dirs, file: &Path, name: Option<&str>) -> Result<u8, Failure> {
+    crate::config::make_private(&dirs.state)?;
+    for image in dev::images::open(dirs)?.load(file, name).doing(file.display())? {
+        out::print(&format!("loaded {}\n", printable(&image.name)))?;
+    }
+    Ok(0)
+}
+
+fn list(dirs: &Dirs, json: bool) -> Result<u8, Failure> {
+    crate::config::make_private(&dirs.state)?;
+    let images = dev::images::open(dirs)?.list();
+    if json {
+        let rows = images.iter().map(|image| {
+            serde_json::json!({"name": image.name, "id": image.id, "size_bytes": image.size})
+        });
+        out::print_json(&rows.collect::<Vec<_>>())?;
+        return Ok(0);
+    }
+    for image in images {
+        out::print(&format!("{} {} MB\n", printable(&image.name), megabytes(image.size)))?;
+    }
+    Ok(0)
+}
+
+fn megabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1_000_000)
 }

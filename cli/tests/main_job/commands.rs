@@ -50,15 +50,15 @@ fn the_id_is_printed() {
 
 fn no_image() {
     let world = World::new();
-    for line in ["new --local --image debian:12", "new --local --image debian:12 -- true"] {
+    for line in ["new --local --image loom.local/no", "new --local --image loom.local/no -- true"] {
         let output = world.run(line);
         let said = text(&output.stderr);
         assert_eq!((code(&output), text(&output.stdout).as_str()), (255, ""), "{said}");
         let (what, id) = said.trim().split_once("; deleted ").unwrap();
         assert_eq!(
             what,
-            "loom: ErrImageNeverPull: image debian:12 cannot be had: this local cluster cannot \
-             pull images yet; use loom.local/host, or a server with a real cluster"
+            "loom: ErrImageNeverPull: image loom.local/no cannot be had: this machine has no image \
+             loom.local/no; it has loom.local/host"
         );
         assert!(id.starts_with("W-") && id.len() == 38, "{id}");
     }
