@@ -14,6 +14,8 @@ mod commands;
 mod copies;
 #[path = "main_job/daemon.rs"]
 mod daemon;
+#[path = "main_job/images.rs"]
+mod images;
 #[path = "main_job/pasted.rs"]
 mod pasted;
 #[path = "main_job/plain.rs"]
@@ -29,6 +31,7 @@ fn main() {
         commands::CASES,
         copies::CASES,
         daemon::CASES,
+        images::CASES,
         pasted::CASES,
         programs::CASES,
         room::CASES,
