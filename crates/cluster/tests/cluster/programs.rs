@@ -15,7 +15,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Case)> {
     vec![
         ("exec_returns_output_errors_and_code", exec),
         ("exec_carries_eight_mebibytes_both_ways", eight_mebibytes),
-        ("exec_of_a_program_that_does_not_read_gives_its_code", deaf),
+        ("exec_of_a_program_that_does_not_read_gives_its_output_and_code", deaf),
         ("exec_on_a_terminal_knows_its_size", terminal),
         ("exec_that_cannot_be_says_so", cannot),
         ("exec_ends_when_its_weaver_is_deleted", deleted),
@@ -92,18 +92,19 @@ fn deaf(bench: &Bench) -> BoxFuture<'_, ()> {
         let mut stdin = exec.stdin.take().unwrap();
         // More than all that lies between may hold: this never ends.
         let typing = async { stdin.write_all(&vec![0; 64 << 20]).await };
-        let mut received = Vec::new();
         let listening = async {
             assert_eq!(shell(bench, &found, "touch /tmp/full").await.2, 0);
-            exec.stdout.read_to_end(&mut received).await.unwrap();
-            exec.status().await.unwrap()
+            exec.stdout.read_exact(&mut vec![0; 8 << 20]).await.unwrap();
+            // Kubernetes itself does not tell the end while input waits: `kubectl` never sees it.
+            if bench.site.image == "loom.local/host" {
+                assert_eq!(exec.status().await.unwrap(), 7);
+            }
         };
         tokio::select! {
             biased;
-            code = listening => assert_eq!(code, 7),
+            () = listening => {}
             typed = typing => panic!("who took that? {typed:?}"),
         }
-        assert_eq!(received.len(), 8 << 20);
     }
     .boxed()
 }
