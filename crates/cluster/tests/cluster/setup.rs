@@ -25,7 +25,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Clone)]
 pub(crate) struct Site {
     kubeconfig: PathBuf,
-    image: String,
+    pub(crate) image: String,
     tools_image: String,
     namespace: String,
     own_namespace: bool,
