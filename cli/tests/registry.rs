@@ -108,10 +108,20 @@ fn mirror() {
     assert_eq!(said, "mirrored\n");
 }
 
+fn has_many_ids() -> bool {
+    let own = Command::new("id").arg("-un").output().unwrap().stdout;
+    let own = text(&own).trim().to_owned() + ":";
+    let ranges = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
+    own == "root:" || ranges.lines().any(|line| line.starts_with(&own))
+}
+
 fn debian() {
     let (world, host) = signed_in();
-    let look = "cat /etc/debian_version; dpkg --verify >/dev/null; dpkg-query -W bash | cut -c1-4";
+    let look = "stat -c %u:%g:%a /etc/shadow; cat /etc/debian_version; dpkg --verify >/dev/null; dpkg-query -W bash | cut -c1-4";
     let said = says(&world, &format!("{host}/debian:12"), &["bash", "-c", look]);
+    let (owner, said) = said.split_once('\n').unwrap();
+    // An ordinary user's images have owners of their own where there are subordinate ids.
+    assert_eq!(owner, if has_many_ids() { "0:42:640" } else { "1000:1000:640" });
     assert!(said.starts_with("12.") && said.ends_with("\nbash\n"), "{said}");
     let mut terminal = world.shell(&format!("new --local --rm --image {host}/debian:12"));
     terminal.send("perl -e 'print 6*7, qq(\\n)'; exit\r");

@@ -8,6 +8,9 @@ image() {
   images bud --quiet --isolation chroot --layers --tag "$to/$1" --file - . >/dev/null
   images push --quiet --authfile auth.json --tls-verify=false "$to/$1" "docker://$to/$1"
 }
+# Who is not root cannot remove them without the ids they were made with.
+clean() { if [ "$(id -u)" = 0 ]; then rm -rf storage run; else buildah unshare rm -rf storage run; fi; }
+trap clean EXIT
 cp "$(command -v busybox)" busybox
 cp "${3:-/dev/null}" debian.tar
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -15,12 +16,13 @@ log: {level: info}
 const PASSWORDS: &str = "ada:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
 
 static HOST: OnceLock<String> = OnceLock::new();
-static IMAGES: OnceLock<tempfile::TempDir> = OnceLock::new();
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+static IMAGES: OnceLock<()> = OnceLock::new();
 
 /// It runs until this is dropped.
 pub(crate) struct Registry {
     process: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Registry {
@@ -55,10 +57,11 @@ pub(crate) fn start() -> Option<Registry> {
     });
     // Nobody reads what it says from now on, but it must not wait for that.
     std::thread::spawn(move || said.for_each(drop));
-    let registry = Registry { process, _folder: folder };
+    let registry = Registry { process, folder };
     if host.is_none() {
         eprintln!("docker-registry did not start");
     }
+    FOLDER.set(registry.folder.path().to_owned()).unwrap();
     HOST.set(host?).unwrap();
     Some(registry)
 }
@@ -67,14 +70,13 @@ pub(crate) fn start() -> Option<Registry> {
 pub(crate) fn with_images() -> &'static str {
     let host = HOST.get().unwrap();
     IMAGES.get_or_init(|| {
-        let folder = tempfile::Builder::new().prefix("li").tempdir_in("/tmp").unwrap();
-        std::fs::write(folder.path().join("auth.json"), login(host)).unwrap();
+        let folder = FOLDER.get().unwrap();
+        std::fs::write(folder.join("auth.json"), login(host)).unwrap();
         let mut shell = Command::new("sh");
-        shell.args(["-c", include_str!("images.sh"), "sh", host]).arg(folder.path());
+        shell.args(["-c", include_str!("images.sh"), "sh", host]).arg(folder);
         shell.args(std::env::var_os("LOOM_TEST_DEBIAN"));
         let output = shell.stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{}", show(&output));
-        folder
     });
     host
 }
