@@ -217,7 +217,7 @@ proptest! {
     ) {
         let id = WeaverId::from_uuid(uuid::Uuid::from_u128(uuid));
         let created_at = Timestamp::from_second(second).unwrap();
-        let admitted = Policy::default().admit(id, spec.clone()).unwrap();
+        let admitted = Policy { root: true, ..Policy::default() }.admit(id, spec.clone()).unwrap();
         let tools_mount = if copies { ToolsMount::Init } else { ToolsMount::Image };
         let settings = Settings { tools_mount, ..settings() };
         let pod = render(&admitted, created_at, &settings);
