@@ -27,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use dev::{IMAGE_FILES, image_files};
 pub use failure::Failure;
 pub use printable::printable;
 

@@ -26,7 +26,9 @@ mod relay_killed;
 #[path = "faults/shim.rs"]
 mod shim;
 
-fn main() {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     stage::server::build_servers();
     let mut anywhere =
         [relay_killed::CASES, handlers_killed::CASES, janitor_killed::CASES].concat();
@@ -35,8 +37,8 @@ fn main() {
     }
     let local = [daemon::CASES, shim::CASES].concat();
     if stage::is_given() {
-        support::main(&local, &anywhere);
+        support::main(&local, &anywhere)
     } else {
-        support::main(&[anywhere, local].concat(), &[]);
+        support::main(&[anywhere, local].concat(), &[])
     }
 }

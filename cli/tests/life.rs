@@ -18,7 +18,9 @@ mod web_socket;
 #[path = "life/whole.rs"]
 mod whole;
 
-fn main() {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     stage::server::build_servers();
     let cases = [whole::CASES, expiry::CASES, start::CASES, plain_client::CASES].concat();
     if stage::is_given() { support::main(&[], &cases) } else { support::main(&cases, &[]) }

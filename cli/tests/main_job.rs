@@ -6,6 +6,8 @@
 
 mod support;
 
+use std::process::ExitCode;
+
 #[path = "main_job/attached.rs"]
 mod attached;
 #[path = "main_job/commands.rs"]
@@ -25,7 +27,7 @@ mod programs;
 #[path = "main_job/room.rs"]
 mod room;
 
-fn main() {
+fn main() -> ExitCode {
     let local = [
         attached::CASES,
         commands::CASES,
@@ -37,5 +39,5 @@ fn main() {
         room::CASES,
     ]
     .concat();
-    support::main(&local, plain::CASES);
+    support::main(&local, plain::CASES)
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use images::unpack::Ownership;
-use images::{Image, Images, InProcess, Login};
+use images::{Image, Images, InProcess, Login, Unpack};
 use local_cluster::{Credentials, ImageSource, PullError, UnpackedImage};
 
+use super::owners::AsSubordinate;
 use crate::config::Dirs;
 use crate::failure::{Doing, Failure};
 
@@ -19,14 +20,26 @@ const MIRRORS: &str = "LOOM_REGISTRY_MIRROR";
 
 /// Opens the images of this user.
 pub(crate) fn open(dirs: &Dirs) -> Result<Images, Failure> {
-    // Only root can give files to others.
-    let owners = match rustix::process::geteuid().is_root() {
-        true => Ownership::Real,
-        false => Ownership::Flat,
-    };
-    let mut config = images::Config::new(dirs.state.join("images"), Arc::new(InProcess(owners)));
+    let mut config = images::Config::new(folder(dirs), unpack());
     config.mirrors = mirrors(&std::env::var(MIRRORS).unwrap_or_default())?;
     Images::open(config).doing("cannot open the images")
+}
+
+/// Removes all images, also what is left of them; nobody may be using any.
+pub(crate) fn remove_all(dirs: &Dirs) -> Result<(), Failure> {
+    unpack().remove(&folder(dirs)).doing("cannot remove the images")
+}
+
+fn folder(dirs: &Dirs) -> PathBuf {
+    dirs.state.join("images")
+}
+
+fn unpack() -> Arc<dyn Unpack> {
+    // Only root can give files to others.
+    if rustix::process::geteuid().is_root() {
+        return Arc::new(InProcess(Ownership::Real));
+    }
+    Arc::new(AsSubordinate::default())
 }
 
 fn mirrors(text: &str) -> Result<BTreeMap<String, String>, Failure> {

@@ -7,6 +7,7 @@
 
 pub(crate) mod build;
 pub(crate) mod images;
+mod owners;
 pub(crate) mod process;
 pub(crate) mod serve;
 pub(crate) mod start;
@@ -20,6 +21,7 @@ use url::Url;
 
 use crate::config::Dirs;
 use crate::failure::Failure;
+pub use owners::{DOOR as IMAGE_FILES, main as image_files};
 pub(crate) use state::Running;
 
 /// Returns the running daemon, after starting it when there is none of this build.

@@ -158,6 +158,7 @@ fn reset(dirs: &Dirs, yes: bool) -> Result<u8, Failure> {
     start::stop(dirs)?;
     let _lock = state::lock_start(dirs)?;
     serve::remove_pods(dirs)?;
+    dev::images::remove_all(dirs)?;
     for entry in std::fs::read_dir(&dirs.state).doing(dirs.state.display())? {
         let path = entry.doing(dirs.state.display())?.path();
         // Who waits for the lock must find the same file.

@@ -54,6 +54,7 @@ fn saved() {
     let said = text(&output.stdout);
     assert_eq!(code(&output), 3, "{}", show(&output));
     assert!(said.starts_with("upper\n1000\nyes\nthe tool of the image\n"), "{said}");
+    world.is_empty();
 
     let mut terminal = world.shell("new --local --image r.example/box:1");
     terminal.send("tool; stty size; cat /etc/which; loom-host --version\r");

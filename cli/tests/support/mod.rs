@@ -4,7 +4,7 @@ mod terminal;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -242,7 +242,7 @@ fn heed_interrupts() {
 }
 
 /// Runs the tests; those that need a local cluster are ignored, with the reason, where it cannot be.
-pub(crate) fn main(local: &[Case], anywhere: &[Case]) {
+pub(crate) fn main(local: &[Case], anywhere: &[Case]) -> ExitCode {
     heed_interrupts();
     let args = Arguments::from_args();
     let why = unsupported();
@@ -261,7 +261,7 @@ pub(crate) fn main(local: &[Case], anywhere: &[Case]) {
     };
     let needs = local.iter().map(|case| trial(case).with_ignored_flag(why.is_some()));
     let trials = needs.chain(anywhere.iter().map(trial)).collect();
-    libtest_mimic::run(&args, trials).exit();
+    libtest_mimic::run(&args, trials).exit_code()
 }
 
 /// Returns why there can be no local cluster here.

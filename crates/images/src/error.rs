@@ -17,7 +17,9 @@ pub enum Error {
     #[error("{0}: not found")]
     NotFound(String),
     /// The registry wants to know who asks, or does not let them.
-    #[error("{0}: not authorized; it may be private, or not exist")]
+    #[error(
+        "{0}: not authorized: it does not exist, or is private and wants `docker login` or an imagePullSecret"
+    )]
     Unauthorized(String),
     /// The registry has been asked too often.
     #[error("{0}: the registry has been asked too often (429); it may answer later")]

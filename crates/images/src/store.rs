@@ -37,6 +37,13 @@ pub trait Unpack: Send + Sync {
     /// # Errors
     /// When it cannot.
     fn remove(&self, folder: &Path) -> io::Result<()>;
+
+    /// Moves a folder that [`Unpack::flatten`] has filled into another one, where it must be new
+    /// or replace an empty one.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 }
 
 /// Unpacks in this process.
@@ -53,6 +60,10 @@ impl Unpack for InProcess {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
     }
 }
 
@@ -175,7 +186,7 @@ impl Store {
         let fresh = work.join("fs");
         DirBuilder::new().mode(0o755).create(&fresh).doing(making)?;
         let done = self.unpack.flatten(&layers, &fresh, self.bounds).and_then(|()| {
-            match fs::rename(&fresh, self.rootfs(digest)) {
+            match self.unpack.rename(&fresh, &self.rootfs(digest)) {
                 // Somebody else was faster.
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
                 renamed => renamed.doing(making),

@@ -23,7 +23,9 @@ pub(super) fn why(pod: &Pod, reason: &str, said_by_node: &str, image: &str) -> W
     } else if has(&["no match for platform", "exec format"]) {
         format!("image {image} is not made for this node's processor")
     } else if said_by_node.is_empty() || has(NOT_THERE) {
-        format!("image {image} does not exist or is private")
+        format!(
+            "image {image} does not exist, or is private and needs a login: `docker login`, or a pull secret"
+        )
     } else {
         format!("image {image} cannot be fetched: {}", plain(said_by_node))
     };

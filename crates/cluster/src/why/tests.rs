@@ -62,7 +62,7 @@ const CANNOT_RESOLVE: &str = "failed to pull and unpack image \"docker.io/librar
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn images() {
-    let gone = "image debian:12 does not exist or is private";
+    let gone = "image debian:12 does not exist, or is private and needs a login: `docker login`, or a pull secret";
     for cause in [
         "docker.io/library/debian:12: not found",
         "pull access denied, repository does not exist or may require authorization",
@@ -93,7 +93,7 @@ fn images() {
         waiting("ErrImagePull", "failed to resolve \"example.com/tools:1\": not found"),
         Phase::Pending,
         "ErrImagePull",
-        "image example.com/tools:1 does not exist or is private",
+        "image example.com/tools:1 does not exist, or is private and needs a login: `docker login`, or a pull secret",
     );
     says(
         waiting("InvalidImageName", "couldn't parse"),

@@ -72,8 +72,13 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes what was replaced.
+    /// Gives the folder itself an owner, and removes what was replaced.
     pub(super) fn finish(self) -> Result<()> {
+        if self.ownership == Ownership::Real {
+            let (root, group) = (Some(Uid::ROOT), Some(Gid::ROOT));
+            rustix::fs::chownat(&self.root, "", root, group, AtFlags::EMPTY_PATH)
+                .doing(|| "giving an owner to the image".to_owned())?;
+        }
         self.trash.close().doing(|| "removing what a later layer has replaced".to_owned())
     }
 
