@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use pod_runtime::spec::{ContainerSpec, ExecSpec, Image, Limits, Network, PodSpec};
+use pod_runtime::spec::{
+    ContainerSpec, ExecSpec, Image, Limits, Network, PodSpec, Probes, Restart,
+};
 use pod_runtime::{Runtime, RuntimeConfig};
 
 fn main() -> ExitCode {
@@ -93,7 +95,8 @@ fn spec(id: &str) -> PodSpec {
         mounts: Vec::new(),
         read_only_root: false,
         limits: Limits { cpu_millis: Some(2000), memory_bytes: Some(2 << 30) },
-        startup_probe: None,
+        probes: Probes::default(),
+        sidecar: false,
         tty: false,
         stdin: false,
     };
@@ -104,6 +107,7 @@ fn spec(id: &str) -> PodSpec {
         volumes: BTreeMap::new(),
         init_containers: Vec::new(),
         containers: vec![main],
+        restart: Restart::Never,
         active_deadline_seconds: None,
         grace_seconds: 5,
     }

@@ -31,6 +31,7 @@
 //! | `s` | the control socket |
 //! | `shim.log` | what the shim has to say when something is broken |
 //! | `logs/CONTAINER.log`, `.log.1` | output in CRI format, two files of 16 MiB at most |
+//! | `logs/CONTAINER.log.previous` | that of its run before, if it was started again |
 //! | `fs/` | root file systems and volumes |
 
 mod clock;

@@ -1,11 +1,15 @@
 //! What a pod is asked to be and what became of it: plain data, written to disk as JSON.
 
+mod probes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use probes::{Handler, Note, NoteKind, Probe, Probes, Restart};
 
 /// One pod: everything its shim needs, fixed when it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,10 +22,14 @@ pub struct PodSpec {
     pub network: Network,
     /// Volumes by name; containers mount them.
     pub volumes: BTreeMap<String, Volume>,
-    /// Run one after another, each to its end with code 0, before `containers`.
+    /// Run one after another, each to its end with code 0, before `containers`; sidecars only to
+    /// where they count as started.
     pub init_containers: Vec<ContainerSpec>,
-    /// Run together; none is ever restarted.
+    /// Run together.
     pub containers: Vec<ContainerSpec>,
+    /// Whether containers that have ended are started again.
+    #[serde(default)]
+    pub restart: Restart,
     /// Seconds after the start when the pod is ended with reason `DeadlineExceeded`.
     pub active_deadline_seconds: Option<u64>,
     /// Seconds between SIGTERM and SIGKILL when nothing else is asked.
@@ -83,6 +91,12 @@ pub enum Image {
 }
 
 impl PodSpec {
+    /// Whether any container may be started again. The pod's first process then stays out of all
+    /// containers' control groups: what is killed with one of them must not be it.
+    pub(crate) fn restarts(&self) -> bool {
+        self.restart != Restart::Never || self.init_containers.iter().any(|init| init.sidecar)
+    }
+
     /// Returns the folders of unpacked images that it needs, each once.
     pub(crate) fn rootfs_paths(&self) -> Vec<PathBuf> {
         let containers = self.init_containers.iter().chain(&self.containers);
@@ -124,6 +138,7 @@ impl Mould {
     pub(crate) fn fits(&self, pod: &PodSpec) -> bool {
         let [only] = pod.containers.as_slice() else { return false };
         pod.init_containers.is_empty()
+            && !pod.restarts()
             && pod.network == self.network
             // Which ids a pod has depends on it.
             && (self.image.rootfs_path().is_some() || pod.rootfs_paths().is_empty())
@@ -156,8 +171,13 @@ pub struct ContainerSpec {
     pub read_only_root: bool,
     /// What it may use at most.
     pub limits: Limits,
-    /// Decides when it counts as started; without one it is started at once.
-    pub startup_probe: Option<ExecProbe>,
+    /// What it is asked while it runs.
+    #[serde(default)]
+    pub probes: Probes,
+    /// Of an init container: it runs beside the others, is always started again, and is ended
+    /// after them.
+    #[serde(default)]
+    pub sidecar: bool,
     /// Whether stdout is a terminal of its own.
     pub tty: bool,
     /// Whether stdin stays open; otherwise it is /dev/null.
@@ -186,21 +206,6 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
 }
 
-/// A command run inside until it ends with 0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExecProbe {
-    /// The program and its arguments.
-    pub argv: Vec<String>,
-    /// Seconds before the first try.
-    pub initial_delay_seconds: u64,
-    /// Seconds between tries.
-    pub period_seconds: u64,
-    /// Seconds a try may take.
-    pub timeout_seconds: u64,
-    /// Failed tries in a row after which the container is killed.
-    pub failure_threshold: u32,
-}
-
 /// What became of a pod so far; replaced as a whole on every change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PodStatus {
@@ -218,6 +223,12 @@ pub struct PodStatus {
     pub containers: Vec<ContainerStatus>,
     /// Set when the pod as a whole has ended, e.g. `DeadlineExceeded` with a message.
     pub reason: Option<(String, String)>,
+    /// Whether nothing more will come of it; `None` from shims that do not say it.
+    #[serde(default)]
+    pub over: Option<bool>,
+    /// The latest of what is worth telling, oldest first.
+    #[serde(default)]
+    pub notes: Vec<Note>,
 }
 
 /// What became of one container.
@@ -229,6 +240,20 @@ pub struct ContainerStatus {
     pub state: ContainerState,
     /// Whether the startup probe has succeeded (or there is none and it runs).
     pub started: bool,
+    /// Whether its readiness probe, if it has one, says so.
+    #[serde(default = "yes")]
+    pub ready: bool,
+    /// How often it was started again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// How it ended before it was started again.
+    #[serde(default)]
+    pub last: Option<ContainerState>,
+}
+
+/// Shims that know no readiness probes do not say it.
+fn yes() -> bool {
+    true
 }
 
 /// Where a container stands.

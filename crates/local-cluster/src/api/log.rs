@@ -28,14 +28,18 @@ use crate::store::Key;
 pub(crate) async fn answer(api: &Api, target: &Target, query: &Query) -> Result<Answer, Refusal> {
     let pod = pod_of(api, target)?;
     let container = container(&pod, query, true)?;
-    if query.flag("previous") {
+    let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+    let previous = query.flag("previous");
+    let mut path = api.pods.log_path(uid, &container);
+    if previous {
+        path.set_extension("log.previous");
+    }
+    if previous && !path.exists() {
         let name = &target.name;
         return Err(Refusal::bad_request(format!(
             "previous terminated container {container:?} in pod {name:?} not found"
         )));
     }
-    let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
-    let path = api.pods.log_path(uid, &container);
     if let Some(reason) = waiting(&pod, &container).filter(|_| !path.exists()) {
         return Err(Refusal::bad_request(format!(
             "container {container:?} in pod {:?} is waiting to start: {reason}",
@@ -124,9 +128,13 @@ impl Log {
         query: &Query,
     ) -> Result<Self, Refusal> {
         let failed = |error: io::Error| Refusal::internal(format!("reading the log: {error}"));
-        let follow = query.flag("follow");
+        let follow = query.flag("follow") && !query.flag("previous");
         let wake = follow.then(|| watch(&path)).transpose().map_err(failed)?;
-        let older = path.with_extension("log.1");
+        let older = match path.extension() == Some("log".as_ref()) {
+            true => path.with_extension("log.1"),
+            // Of the run before only the newest file is kept.
+            false => PathBuf::from("/dev/null"),
+        };
         let tail = query.number::<usize>("tailLines")?;
         let total = if tail.is_some() { lines(&older) + lines(&path) } else { 0 };
         let mut log = Self {

@@ -1,5 +1,7 @@
 //! Small questions about pods.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use pod_runtime::spec::{ContainerState, ContainerStatus, PodStatus};
 use serde_json::Value;
@@ -26,6 +28,17 @@ pub(crate) fn container_field(pod: &Value, name: &str) -> String {
     }
 }
 
+/// Whether an init container runs beside the others.
+pub(crate) fn is_sidecar(init: &Value) -> bool {
+    init["restartPolicy"] == "Always"
+}
+
+/// Returns a pod's name as the kubelet writes it in messages.
+pub(crate) fn full_name(pod: &Value) -> String {
+    let meta = &pod["metadata"];
+    format!("{}_{}({})", text(&meta["name"]), text(&meta["namespace"]), text(&meta["uid"]))
+}
+
 pub(crate) fn image_of<'a>(pod: &'a Value, name: &str) -> &'a str {
     let list = |list: &str| pod["spec"][list].as_array().into_iter().flatten();
     let mut all = list("initContainers").chain(list("containers"));
@@ -37,8 +50,26 @@ pub(crate) fn started_containers(pod: &Value) -> impl Iterator<Item = &str> {
     ["initContainerStatuses", "containerStatuses"]
         .into_iter()
         .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
-        .filter(|container| container["state"].get("waiting").is_none())
+        .filter(|container| {
+            let again = container["restartCount"].as_u64().is_some_and(|count| count > 0);
+            again
+                || container["lastState"].get("terminated").is_some()
+                || container["state"].get("waiting").is_none()
+        })
         .map(|container| text(&container["name"]))
+}
+
+/// Returns the containers whose start has been told, and how often they had been started again.
+pub(crate) fn told_starts(pod: &Value) -> HashMap<String, u32> {
+    let lists = ["initContainerStatuses", "containerStatuses"];
+    let all = lists.iter().flat_map(|list| pod["status"][*list].as_array().into_iter().flatten());
+    let restarts = |name: &str| {
+        let mut all = all.clone();
+        let status = all.find(|container| container["name"] == name);
+        status.and_then(|status| status["restartCount"].as_u64()).unwrap_or(0)
+    };
+    let count = |name: &str| u32::try_from(restarts(name)).unwrap_or(u32::MAX);
+    started_containers(pod).map(|name| (name.to_owned(), count(name))).collect()
 }
 
 /// Returns the seconds that a deletion leaves, if there is one.
@@ -50,8 +81,12 @@ pub(crate) fn remaining_grace(object: &Value, now: Timestamp) -> Option<u64> {
     Some((clock::seconds_between(now, until) + 1).min(grace))
 }
 
-/// Whether nothing more will come of a pod.
+/// Whether nothing more will come of a pod. Shims of earlier builds do not say it: theirs never
+/// start anything again.
 pub(crate) fn is_final(seen: &PodStatus) -> bool {
+    if let Some(over) = seen.over {
+        return over;
+    }
     let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running { .. });
     let code = |c: &ContainerStatus| match &c.state {
         ContainerState::Terminated { exit_code, .. } => Some(*exit_code),
@@ -65,6 +100,7 @@ pub(crate) fn is_final(seen: &PodStatus) -> bool {
 /// Whether no container has run yet and nothing was decided: the daemon died while its shim began,
 /// and that one ended with it.
 pub(crate) fn never_ran(seen: &PodStatus) -> bool {
-    let waits = |c: &ContainerStatus| matches!(c.state, ContainerState::Waiting { .. });
+    let waits =
+        |c: &ContainerStatus| matches!(c.state, ContainerState::Waiting { .. }) && c.last.is_none();
     seen.reason.is_none() && seen.init_containers.iter().chain(&seen.containers).all(waits)
 }

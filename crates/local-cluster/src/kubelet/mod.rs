@@ -15,6 +15,8 @@ mod image;
 mod manager;
 mod node;
 mod pause;
+mod phase;
+mod probes;
 mod pull;
 mod refused;
 mod render;

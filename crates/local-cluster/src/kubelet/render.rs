@@ -1,11 +1,12 @@
 //! From a pod's object to what the runtime starts.
 
-use pod_runtime::spec::{ContainerSpec, ExecProbe, Limits, Mount, Network, PodSpec};
+use pod_runtime::spec::{ContainerSpec, Limits, Mount, Network, PodSpec, Restart};
 use serde_json::Value;
 
 use super::env::{Source, expand};
 use super::files;
 use super::image::Found;
+use super::probes;
 use super::refused::Blocked;
 use super::user::{self, User};
 use crate::pod::quantity;
@@ -31,6 +32,11 @@ pub(crate) fn pod(source: &Source<'_>) -> Result<PodSpec, Blocked> {
         volumes,
         init_containers: list("initContainers")?,
         containers: list("containers")?,
+        restart: match text(&spec["restartPolicy"]) {
+            "Never" => Restart::Never,
+            "OnFailure" => Restart::OnFailure,
+            _ => Restart::Always,
+        },
         active_deadline_seconds: spec["activeDeadlineSeconds"].as_u64(),
         grace_seconds: spec["terminationGracePeriodSeconds"].as_u64().unwrap_or(30),
     })
@@ -63,7 +69,8 @@ fn container(source: &Source<'_>, given: &Value, hostname: &str) -> Result<Conta
         mounts: mounts(given),
         read_only_root: given["securityContext"]["readOnlyRootFilesystem"] == true,
         limits: limits(given),
-        startup_probe: given.get("startupProbe").map(probe),
+        probes: probes::of(given),
+        sidecar: given["restartPolicy"] == "Always",
         tty: given["tty"] == true,
         stdin: given["stdin"] == true,
     })
@@ -172,18 +179,6 @@ fn limits(given: &Value) -> Limits {
     Limits {
         cpu_millis: limit("cpu").and_then(quantity::millis),
         memory_bytes: limit("memory").and_then(quantity::units),
-    }
-}
-
-fn probe(given: &Value) -> ExecProbe {
-    let number = |field: &str, default| given[field].as_u64().unwrap_or(default);
-    let command = given["exec"]["command"].as_array().into_iter().flatten();
-    ExecProbe {
-        argv: command.map(|word| text(word).to_owned()).collect(),
-        initial_delay_seconds: number("initialDelaySeconds", 0),
-        period_seconds: number("periodSeconds", 10).max(1),
-        timeout_seconds: number("timeoutSeconds", 1).max(1),
-        failure_threshold: u32::try_from(number("failureThreshold", 3)).unwrap_or(u32::MAX),
     }
 }
 

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use pod_runtime::spec::{ContainerState, ContainerStatus, PodStatus};
 use serde_json::{Value, json};
 
+use super::about::{full_name, is_sidecar};
+use super::phase;
 use super::scheduler::condition;
 use crate::clock;
 
@@ -84,7 +86,7 @@ pub(crate) fn running(pod: &Value, seen: &PodStatus, host: &str, now: Timestamp)
             status[*field] = written.into();
         }
     }
-    status["phase"] = phase(pod, seen).into();
+    status["phase"] = phase::of(pod, seen).into();
     if let Some((reason, message)) = &seen.reason {
         status["reason"] = reason.as_str().into();
         status["message"] = message.as_str().into();
@@ -141,16 +143,38 @@ pub(crate) fn failed(pod: &Value, reason: &str, message: &str, now: Timestamp) -
 }
 
 fn seen_status(pod: &Value, container: &Value, seen: &ContainerStatus, init: bool) -> Value {
-    let (state, ready) = match &seen.state {
+    let plain_init = init && !is_sidecar(container);
+    let ready = match &seen.state {
+        ContainerState::Waiting { .. } => false,
+        ContainerState::Running { .. } => seen.started && seen.ready && !plain_init,
+        // An init container is ready once it has succeeded.
+        ContainerState::Terminated { exit_code, .. } => plain_init && *exit_code == 0,
+    };
+    let state = state(pod, container, &seen.state);
+    let mut status = container_status(pod, container, &state, ready, seen.started);
+    status["restartCount"] = seen.restarts.into();
+    if let Some(last) = &seen.last {
+        status["lastState"] = self::state(pod, container, last);
+        status["containerID"] = container_id(pod, container).into();
+        status["imageID"] = container["image"].clone();
+    }
+    status
+}
+
+fn state(pod: &Value, container: &Value, seen: &ContainerState) -> Value {
+    match seen {
         ContainerState::Waiting { reason, message } => {
             let mut waiting = json!({"reason": reason});
-            if !message.is_empty() {
+            if reason == "CrashLoopBackOff" {
+                let name = container["name"].as_str().unwrap_or_default();
+                waiting["message"] = format!("{message}={name} pod={}", full_name(pod)).into();
+            } else if !message.is_empty() {
                 waiting["message"] = message.as_str().into();
             }
-            (json!({"waiting": waiting}), false)
+            json!({"waiting": waiting})
         }
         ContainerState::Running { started_at } => {
-            (json!({"running": {"startedAt": clock::text(*started_at)}}), seen.started && !init)
+            json!({"running": {"startedAt": clock::text(*started_at)}})
         }
         ContainerState::Terminated {
             exit_code,
@@ -171,11 +195,9 @@ fn seen_status(pod: &Value, container: &Value, seen: &ContainerStatus, init: boo
             if !message.is_empty() {
                 ended["message"] = message.as_str().into();
             }
-            // An init container is ready once it has succeeded.
-            (json!({"terminated": ended}), init && *exit_code == 0)
+            json!({"terminated": ended})
         }
-    };
-    container_status(pod, container, &state, ready, seen.started)
+    }
 }
 
 fn container_id(pod: &Value, container: &Value) -> String {
@@ -203,34 +225,9 @@ fn container_status(
     status
 }
 
-/// Kubernetes' `getPhase`, for pods that never restart.
-fn phase(pod: &Value, seen: &PodStatus) -> &'static str {
-    let code = |status: &ContainerStatus| match &status.state {
-        ContainerState::Terminated { exit_code, .. } => Some(*exit_code),
-        ContainerState::Waiting { .. } | ContainerState::Running { .. } => None,
-    };
-    if seen.reason.is_some() && seen.containers.iter().all(|c| !is_running(c)) {
-        return "Failed";
-    }
-    let inits: Vec<_> = seen.init_containers.iter().map(code).collect();
-    if inits.iter().flatten().any(|code| *code != 0) {
-        return "Failed";
-    }
-    let codes: Vec<_> = seen.containers.iter().map(code).collect();
-    let waiting = seen.containers.iter().any(|c| matches!(c.state, ContainerState::Waiting { .. }));
-    if inits.iter().any(Option::is_none) || waiting {
-        return "Pending";
-    }
-    let all = pod["spec"]["containers"].as_array().map_or(0, Vec::len);
-    match codes.iter().flatten().count() {
-        ended if ended < all => "Running",
-        _ if codes.iter().flatten().all(|code| *code == 0) => "Succeeded",
-        _ => "Failed",
-    }
-}
-
-fn is_running(container: &ContainerStatus) -> bool {
-    matches!(container.state, ContainerState::Running { .. })
+fn sidecars(pod: &Value) -> Vec<Value> {
+    let inits = pod["spec"]["initContainers"].as_array().into_iter().flatten();
+    inits.filter(|init| is_sidecar(init)).map(|init| init["name"].clone()).collect()
 }
 
 /// Derives the conditions from everything else.
@@ -241,11 +238,20 @@ fn conditions(status: &mut Value, pod: &Value, now: Timestamp) {
         "Failed" => Some("PodFailed"),
         _ => None,
     };
-    let uninit =
-        names(status, "initContainerStatuses", |c| c["state"]["terminated"]["exitCode"] != 0);
-    let initialized = uninit.is_empty() || phase == "Succeeded";
+    let sidecars = sidecars(pod);
+    let is_sidecar = |c: &Value| sidecars.iter().any(|name| c["name"] == *name);
+    let uninit = names(status, "initContainerStatuses", |c| {
+        c["state"]["terminated"]["exitCode"] != 0 && !(is_sidecar(c) && c["started"] == true)
+    });
+    // Once it was so, a sidecar that is started again changes nothing.
+    let begun = status["containerStatuses"].as_array().into_iter().flatten().any(|container| {
+        container["restartCount"].as_u64() > Some(0) || container["state"].get("waiting").is_none()
+    });
+    let initialized = uninit.is_empty() || begun || phase == "Succeeded";
     let incomplete = format!("containers with incomplete status: [{}]", uninit.join(" "));
-    let unready = names(status, "containerStatuses", |c| c["ready"] != true);
+    let mut unready =
+        names(status, "initContainerStatuses", |c| is_sidecar(c) && c["ready"] != true);
+    unready.extend(names(status, "containerStatuses", |c| c["ready"] != true));
     let known = status["containerStatuses"].as_array().is_some_and(|all| !all.is_empty());
     let ready = known && unready.is_empty() && over.is_none();
     let message = format!("containers with unready status: [{}]", unready.join(" "));
@@ -269,7 +275,7 @@ fn conditions(status: &mut Value, pod: &Value, now: Timestamp) {
     }
 }
 
-fn names(status: &Value, list: &str, which: fn(&Value) -> bool) -> Vec<String> {
+fn names(status: &Value, list: &str, which: impl Fn(&Value) -> bool) -> Vec<String> {
     let all = status[list].as_array().into_iter().flatten();
     let name = |c: &Value| c["name"].as_str().unwrap_or_default().to_owned();
     all.filter(|container| which(container)).map(name).collect()
@@ -290,8 +296,14 @@ mod tests {
     }
 
     fn seen(init: ContainerState, main: ContainerState) -> PodStatus {
-        let status =
-            |name: &str, state| ContainerStatus { name: name.into(), state, started: true };
+        let status = |name: &str, state| ContainerStatus {
+            name: name.into(),
+            state,
+            started: true,
+            ready: true,
+            restarts: 0,
+            last: None,
+        };
         PodStatus {
             started_at: at(),
             ip: None,
@@ -300,6 +312,8 @@ mod tests {
             init_containers: vec![status("i", init)],
             containers: vec![status("c", main)],
             reason: None,
+            over: None,
+            notes: Vec::new(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! What a worker tells as events.
 
-use pod_runtime::spec::{ContainerState, ContainerStatus};
+use pod_runtime::spec::{ContainerState, ContainerStatus, NoteKind};
 
-use super::about::{container_field, field, image_of};
+use super::about::{container_field, field, full_name, image_of};
 use super::events::Note;
 use super::image::Found;
 use super::refused::Blocked;
@@ -44,13 +44,33 @@ impl Worker {
         self.tell(&of("Failed", format!("Error: {reason}")));
     }
 
+    /// Tells what a shim found worth telling since the last time.
+    pub(crate) fn tell_notes(&mut self, notes: &[pod_runtime::spec::Note]) {
+        let newest = notes.last().map_or(0, |note| note.number);
+        let told = self.noted.replace(newest).unwrap_or(newest);
+        for note in notes.iter().filter(|note| note.number > told) {
+            let (kind, reason) = match note.kind {
+                NoteKind::Unhealthy => ("Warning", "Unhealthy"),
+                NoteKind::Killing => ("Normal", "Killing"),
+                NoteKind::BackOff => ("Warning", "BackOff"),
+            };
+            let message = match note.kind {
+                NoteKind::BackOff => format!("{} in pod {}", note.message, full_name(&self.pod)),
+                NoteKind::Unhealthy | NoteKind::Killing => note.message.clone(),
+            };
+            let place = container_field(&self.pod, &note.container);
+            self.tell(&Note::container(kind, reason, message, place));
+        }
+    }
+
     /// Tells, once, that a container has been started.
     pub(crate) fn tell_started(&mut self, container: &ContainerStatus) {
         let name = &container.name;
-        if matches!(container.state, ContainerState::Waiting { .. }) || self.told.contains(name) {
+        let known = self.told.get(name).is_some_and(|run| *run >= container.restarts);
+        if matches!(container.state, ContainerState::Waiting { .. }) || known {
             return;
         }
-        self.told.insert(name.clone());
+        self.told.insert(name.clone(), container.restarts);
         let place = container_field(&self.pod, name);
         let image = image_of(&self.pod, name);
         let of = |kind, reason, message| Note::container(kind, reason, message, place.clone());

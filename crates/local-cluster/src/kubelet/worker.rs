@@ -1,6 +1,6 @@
 //! One bound pod from its start to the end of its object.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::about::{
-    field, is_final, is_over, never_ran, remaining_grace, started_containers, text,
+    field, is_final, is_over, never_ran, remaining_grace, started_containers, text, told_starts,
 };
 use super::aside::{blocking, lines};
 use super::env::Source;
@@ -37,8 +37,10 @@ pub(crate) struct Worker {
     pub(super) object: watch::Receiver<Option<Object>>,
     /// Its images that are here.
     pub(super) images: Images,
-    /// Containers whose start has been told.
-    pub(crate) told: HashSet<String>,
+    /// Containers whose start has been told, and of which run.
+    pub(crate) told: HashMap<String, u32>,
+    /// The number of the last note that has been told; those of a pod taken over are old news.
+    pub(crate) noted: Option<u64>,
     /// The grace that the runtime was last told.
     stopping: Option<u64>,
 }
@@ -72,9 +74,10 @@ impl Worker {
     ) -> Self {
         let uid = text(&pod["metadata"]["uid"]).to_owned();
         let key = Key::of(Resource::Pods, &pod);
-        let told = started_containers(&pod).map(str::to_owned).collect();
+        let told = told_starts(&pod);
+        let noted = told.is_empty().then_some(0);
         let images = Images::new();
-        Self { store, pods, host, key, uid, pod, object, images, told, stopping: None }
+        Self { store, pods, host, key, uid, pod, object, images, told, noted, stopping: None }
     }
 
     /// Runs until the object is gone, and removes what is left.
@@ -275,6 +278,7 @@ impl Worker {
         for container in seen.init_containers.iter().chain(&seen.containers) {
             self.tell_started(container);
         }
+        self.tell_notes(&seen.notes);
     }
 
     /// Writes the last status there will be.
@@ -339,6 +343,9 @@ impl Worker {
             let written = self.store.update(&self.key, |old| -> Result<Decision, WriteError> {
                 if text(&old["metadata"]["uid"]) != self.uid {
                     return Err(WriteError::Missing);
+                }
+                if old["status"] == status {
+                    return Ok(Decision::Keep);
                 }
                 let mut new = Value::clone(old);
                 new["status"] = status.clone();

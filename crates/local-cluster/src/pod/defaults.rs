@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::pod::quantity;
+use crate::pod::{probes, quantity};
 
 /// Fills in what a new pod leaves open.
 pub(crate) fn apply(pod: &mut Value) {
@@ -50,16 +50,7 @@ fn container(container: &mut Value) {
             set(&mut container["resources"]["requests"], &name, amount);
         }
     }
-    if let Some(probe) = container.get_mut("startupProbe") {
-        for (field, value) in [
-            ("timeoutSeconds", 1),
-            ("periodSeconds", 10),
-            ("successThreshold", 1),
-            ("failureThreshold", 3),
-        ] {
-            set(probe, field, json!(value));
-        }
-    }
+    probes::apply_defaults(container);
     for port in items(container, "ports") {
         set(port, "protocol", json!("TCP"));
     }

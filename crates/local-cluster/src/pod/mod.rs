@@ -2,6 +2,7 @@
 
 pub(crate) mod defaults;
 mod fields;
+mod probes;
 pub(crate) mod quantity;
 pub(crate) mod validate;
 

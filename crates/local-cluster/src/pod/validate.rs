@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use crate::api::FieldError;
-use crate::pod::fields::{CONTAINER_FIELDS, POD_FIELDS};
+use crate::pod::fields::{CONTAINER_FIELDS, POD_FIELDS, PROBE_FIELDS};
+use crate::pod::probes::{self, PROBES};
 use crate::pod::quantity;
 
 const UNSUPPORTED: &str = "the local cluster does not support this field";
@@ -84,7 +85,7 @@ impl Check {
     }
 
     fn pod(&mut self, spec: &Value) {
-        self.only(&spec["restartPolicy"], "spec.restartPolicy", &["Never"]);
+        self.only(&spec["restartPolicy"], "spec.restartPolicy", &["Always", "Never", "OnFailure"]);
         self.only(&spec["dnsPolicy"], "spec.dnsPolicy", &["ClusterFirst", "Default"]);
         self.only(&spec["schedulerName"], "spec.schedulerName", &["default-scheduler"]);
         self.only(&spec["nodeName"], "spec.nodeName", &[crate::kubelet::NODE]);
@@ -169,7 +170,11 @@ impl Check {
 
     fn container(&mut self, spec: &Value, container: &Value, path: &str, init: bool) {
         for (field, value) in container.as_object().into_iter().flatten() {
-            self.fields(value, field, &format!("{path}.{field}"), CONTAINER_FIELDS);
+            let place = format!("{path}.{field}");
+            match PROBES.contains(&field.as_str()) {
+                true => self.fields(value, "probe", &place, PROBE_FIELDS),
+                false => self.fields(value, field, &place, CONTAINER_FIELDS),
+            }
         }
         let name = &container["name"];
         if !name.as_str().is_some_and(crate::api::is_dns_label) {
@@ -178,10 +183,8 @@ impl Check {
         if container["image"].as_str().unwrap_or_default().is_empty() {
             self.0.push(FieldError::required(format!("{path}.image"), ""));
         }
-        if init && container.get("startupProbe").is_some() {
-            let why = "must not be set for init containers";
-            self.0.push(FieldError::forbidden(format!("{path}.startupProbe"), why));
-        }
+        self.restarts(container, path, init);
+        self.0.extend(probes::check(container, path));
         self.only(
             &container["imagePullPolicy"],
             &format!("{path}.imagePullPolicy"),
@@ -191,6 +194,25 @@ impl Check {
         self.resources(&container["resources"], &format!("{path}.resources"));
         self.env(container, path);
         self.mounts(spec, container, path);
+    }
+
+    /// Only init containers may say whether they restart, and only those that do have probes.
+    fn restarts(&mut self, container: &Value, path: &str, init: bool) {
+        let policy = &container["restartPolicy"];
+        if !init && !policy.is_null() {
+            let why = "may not be set for non-init containers";
+            self.0.push(FieldError::forbidden(format!("{path}.restartPolicy"), why));
+        }
+        if !init {
+            return;
+        }
+        self.only(policy, &format!("{path}.restartPolicy"), &["Always"]);
+        for probe in PROBES.iter().filter(|probe| container.get(**probe).is_some()) {
+            if policy != "Always" {
+                let why = "may not be set for init containers without restartPolicy=Always";
+                self.0.push(FieldError::forbidden(format!("{path}.{probe}"), why));
+            }
+        }
     }
 
     fn env(&mut self, container: &Value, path: &str) {
@@ -297,7 +319,7 @@ mod tests {
             ("spec.hostNetwork", |s| s["hostNetwork"] = json!(true)),
             ("spec.hostPID", |s| s["hostPID"] = json!(true)),
             ("spec.hostIPC", |s| s["hostIPC"] = json!(true)),
-            ("spec.restartPolicy", |s| s["restartPolicy"] = json!("Always")),
+            ("spec.restartPolicy", |s| s["restartPolicy"] = json!("Sometimes")),
             ("spec.volumes[0].hostPath", |s| {
                 s["volumes"] = json!([{"name": "v", "hostPath": {"path": "/"}}]);
             }),
@@ -307,12 +329,6 @@ mod tests {
             ("spec.containers[0].securityContext.capabilities.add", |s| {
                 s["containers"][0]["securityContext"] =
                     json!({"capabilities": {"add": ["NET_RAW"]}});
-            }),
-            ("spec.containers[0].livenessProbe", |s| {
-                s["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["x"]}});
-            }),
-            ("spec.containers[0].startupProbe.httpGet", |s| {
-                s["containers"][0]["startupProbe"] = json!({"httpGet": {"port": 1}});
             }),
             ("spec.containers[0].ports[0].hostPort", |s| {
                 s["containers"][0]["ports"] = json!([{"containerPort": 1, "hostPort": 1}]);
@@ -329,5 +345,29 @@ mod tests {
         for (field, change) in cases {
             assert_eq!(errors(change), vec![(*field).to_owned()]);
         }
+    }
+
+    #[test]
+    fn probes_and_restarts_are_refused_where_they_do_not_belong() {
+        let grpc = errors(|s| s["containers"][0]["livenessProbe"] = json!({"grpc": {"port": 1}}));
+        assert_eq!(grpc, ["spec.containers[0].livenessProbe.grpc"]);
+        let host = json!({"httpGet": {"port": 1, "host": "h"}});
+        let host = errors(|s| s["containers"][0]["startupProbe"] = host);
+        assert_eq!(host, ["spec.containers[0].startupProbe.httpGet.host"]);
+        let main = errors(|s| s["containers"][0]["restartPolicy"] = json!("Always"));
+        assert_eq!(main, ["spec.containers[0].restartPolicy"]);
+        let probed = |policy: Option<&str>| {
+            errors(|s| {
+                let mut init = s["containers"][0].clone();
+                init["name"] = json!("i");
+                init["livenessProbe"] = json!({"exec": {"command": ["x"]}});
+                if let Some(policy) = policy {
+                    init["restartPolicy"] = json!(policy);
+                }
+                s["initContainers"] = json!([init]);
+            })
+        };
+        assert_eq!(probed(None), ["spec.initContainers[0].livenessProbe"]);
+        assert_eq!(probed(Some("Always")), Vec::<String>::new());
     }
 }

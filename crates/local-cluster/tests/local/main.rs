@@ -12,6 +12,7 @@ mod leaving;
 mod objects;
 mod owners;
 mod pods;
+mod probes;
 mod support;
 mod watches;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
                 watches::trials(),
                 crash::trials(),
                 pods::trials(),
+                probes::trials(),
                 images::trials(),
                 leaving::trials(),
                 kubectl::trials(),

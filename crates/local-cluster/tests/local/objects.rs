@@ -381,7 +381,7 @@ fn refused_pods() {
                 "spec.volumes[0].hostPath",
                 json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
             ),
-            ("spec.restartPolicy", json!({"restartPolicy": "Always"})),
+            ("spec.restartPolicy", json!({"restartPolicy": "Sometimes"})),
             ("spec.nodeSelector", json!({"nodeSelector": {"a": "b"}})),
         ] {
             let mut pod = json!({"metadata": {"name": "p"}, "spec": {"restartPolicy": "Never",

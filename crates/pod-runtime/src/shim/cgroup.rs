@@ -157,18 +157,19 @@ impl Cgroup {
         open_all(&self.procs())
     }
 
-    /// Whether the kernel has killed one of its processes for want of memory.
-    pub(crate) fn oom_killed(&self) -> bool {
-        self.folders.iter().any(|(controller, version, path)| {
+    /// Returns how many processes the kernel has killed in it for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let count = |(controller, version, path): &(Controller, Version, PathBuf)| {
             let file = match (controller, version) {
                 (Controller::Memory, Version::One) => "memory.oom_control",
                 (Controller::Memory, Version::Two) => "memory.events",
-                _ => return false,
+                _ => return 0,
             };
             let text = fs::read_to_string(path.join(file)).unwrap_or_default();
-            text.lines()
-                .any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
-        })
+            let mut counts = text.lines().filter_map(|line| line.strip_prefix("oom_kill "));
+            counts.next().and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+        };
+        self.folders.iter().map(count).max().unwrap_or(0)
     }
 }
 

@@ -1,9 +1,11 @@
 //! The life of a pod: init containers in turn, containers together, until all have ended.
 
+mod course;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,12 +14,13 @@ use jiff::Timestamp;
 use super::cgroup::{Cgroup, Cgroups};
 use super::link::Exit;
 use super::logs;
-use super::startup;
+use super::plan::{BackOff, Plan, Rules, Standing};
+use super::probes::{self, Kind, Whom};
 use super::state::{Running, Shared};
 use super::threads;
 use crate::clock;
 use crate::folder::Folder;
-use crate::spec::{ContainerSpec, ContainerState, ContainerStatus, PodSpec};
+use crate::spec::{ContainerSpec, ContainerState, ContainerStatus, PodSpec, Probe};
 use crate::zygote::failure::{Failure, Step};
 use crate::zygote::message::{Order, Stdio};
 
@@ -25,6 +28,8 @@ const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 /// What Kubernetes shows for a container whose program could not be executed.
 const START_ERROR: i32 = 128;
+/// How a container ends that is killed.
+const KILLED: i32 = 137;
 /// The longest sleep: a suspended machine does not count its sleep in the waiting thread's clock.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -42,18 +47,21 @@ pub(crate) enum Happening {
     Ended { slot: Slot, exit: Exit },
     /// Somebody wants the pod to end.
     Stop { grace: Duration },
-    /// A container did not start within its startup probe's patience.
-    NeverStarted { slot: Slot, message: String },
+    /// A probe of a container's run has come to an outcome.
+    Probed { slot: Slot, run: u32, kind: Kind, success: bool },
 }
 
 /// Runs one pod, on the shim's first thread.
 pub(crate) struct Life {
     shared: Arc<Shared>,
     spec: PodSpec,
+    rules: Rules,
     folder: Folder,
     cgroups: Cgroups,
     happenings: Receiver<Happening>,
     alive: BTreeMap<Slot, Alive>,
+    /// What is known of containers that have ended before.
+    past: BTreeMap<Slot, Past>,
     began: Duration,
     /// When what still runs is killed; set once the pod is to end.
     kill_at: Option<Duration>,
@@ -62,14 +70,34 @@ pub(crate) struct Life {
 /// A container that runs.
 struct Alive {
     started_at: Timestamp,
+    /// The same, as uptime.
+    since: Duration,
+    /// Which run it is.
+    run: u32,
+    started: bool,
     cgroup: Cgroup,
+    /// What [`Cgroup::oom_kills`] said before.
+    ooms: u64,
     log: Option<JoinHandle<()>>,
     /// When it is killed by itself, and why.
     kill: Option<(Duration, String)>,
-    /// Dropped with it: ends its startup probe.
-    _probe: Option<Sender<()>>,
+    /// It was asked to end, as all of the pod are.
+    asked: bool,
+    /// Dropped with it: ends its probes.
+    probes: Vec<Sender<()>>,
     /// Held open for as long as it runs, when it wants an input nobody gives.
     _stdin: Option<OwnedFd>,
+}
+
+/// A container that has ended at least once.
+#[derive(Default)]
+struct Past {
+    code: i32,
+    /// How often it has run.
+    runs: u32,
+    back_off: BackOff,
+    /// When it may be started again, as uptime.
+    due: Duration,
 }
 
 impl Life {
@@ -80,30 +108,48 @@ impl Life {
         cgroups: Cgroups,
         happenings: Receiver<Happening>,
     ) -> Self {
-        let began = clock::uptime();
-        let (alive, kill_at) = (BTreeMap::new(), None);
-        Self { shared, spec, folder, cgroups, happenings, alive, began, kill_at }
+        let (began, rules) = (clock::uptime(), Rules::of(&spec));
+        let (alive, past, kill_at) = (BTreeMap::new(), BTreeMap::new(), None);
+        Self { shared, spec, rules, folder, cgroups, happenings, alive, past, began, kill_at }
     }
 
     /// Returns when nothing of the pod runs any more.
     pub(crate) fn run(mut self) {
-        for index in 0..self.spec.init_containers.len() {
-            self.start(Slot { init: true, index });
-            self.wait_for_all();
-            if self.kill_at.is_some() || !self.init_succeeded(index) {
-                return;
-            }
+        while !self.advance() {
+            self.turn();
         }
-        for index in 0..self.spec.containers.len() {
-            self.start(Slot { init: false, index });
+        if self.shared.status().over != Some(true) {
+            self.shared.change(|status| status.over = Some(true));
         }
-        self.wait_for_all();
     }
 
-    fn init_succeeded(&self, index: usize) -> bool {
-        let status = self.shared.status();
-        let state = status.init_containers.get(index).map(|container| &container.state);
-        matches!(state, Some(ContainerState::Terminated { exit_code: 0, .. }))
+    /// Starts what may be started now, or ends what only waits for that; true at the very end.
+    fn advance(&mut self) -> bool {
+        loop {
+            let Plan { start, over } = self.plan();
+            if over && self.kill_at.is_none() && !self.alive.is_empty() {
+                self.end(Duration::from_secs(self.spec.grace_seconds));
+            }
+            if over || self.kill_at.is_some() {
+                self.press();
+                return self.alive.is_empty();
+            }
+            let now = clock::uptime();
+            let due = |slot: &Slot| self.past.get(slot).is_none_or(|past| past.due <= now);
+            let due: Vec<Slot> = start.into_iter().filter(due).collect();
+            if due.is_empty() {
+                return false;
+            }
+            due.into_iter().for_each(|slot| self.start(slot));
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        self.rules.plan(|slot| match (self.alive.get(&slot), self.past.get(&slot)) {
+            (Some(alive), _) => Standing::Running { started: alive.started },
+            (None, Some(past)) => Standing::Ended { code: past.code },
+            (None, None) => Standing::Fresh,
+        })
     }
 
     fn container(&self, slot: Slot) -> &ContainerSpec {
@@ -121,7 +167,8 @@ impl Life {
     fn start(&mut self, slot: Slot) {
         let spec = self.container(slot).clone();
         let cgroup = self.cgroups.container(&spec.name, &spec.limits);
-        match self.launch(slot, &spec, cgroup) {
+        let run = self.past.get(&slot).map_or(0, |past| past.runs);
+        match self.launch(slot, run, &spec, cgroup) {
             Ok(alive) => {
                 let started_at = alive.started_at;
                 if !alive.cgroup.procs().is_empty() {
@@ -129,36 +176,54 @@ impl Life {
                 }
                 self.alive.insert(slot, alive);
                 self.change(slot, |status| {
-                    status.started = spec.startup_probe.is_none();
+                    status.started = spec.probes.startup.is_none();
+                    status.ready = spec.probes.readiness.is_none();
+                    status.restarts = run;
+                    if let ended @ ContainerState::Terminated { .. } = &status.state {
+                        status.last = Some(ended.clone());
+                    }
                     status.state = ContainerState::Running { started_at };
                 });
+                self.probe(slot);
             }
             Err(failure) => {
                 let now = clock::now();
                 let message = failure.to_string();
                 let state = terminated((START_ERROR, None), "StartError", message, (now, now));
-                self.change(slot, |status| status.state = state);
+                self.change(slot, |status| status.restarts = run);
+                self.over(slot, START_ERROR, state);
             }
         }
     }
 
     /// On a thread, since it takes its time. Without one, programs move by themselves.
     fn move_zygote(&self, slot: Slot, container: &str) {
-        if !slot.init && self.spec.containers.len() == 1 {
+        if !slot.init && self.spec.containers.len() == 1 && !self.spec.restarts() {
             let (shared, container) = (self.shared.clone(), container.to_owned());
             threads::spawn("move", move || shared.move_zygote(&container)).ok();
         }
     }
 
-    fn launch(&self, slot: Slot, spec: &ContainerSpec, cgroup: Cgroup) -> Result<Alive, Failure> {
+    fn launch(
+        &self,
+        slot: Slot,
+        run: u32,
+        spec: &ContainerSpec,
+        cgroup: Cgroup,
+    ) -> Result<Alive, Failure> {
         let log_path = self.folder.log(&spec.name);
+        if run > 0 {
+            logs::put_aside(&log_path).step("putting the last log aside")?;
+        }
         logs::create(&log_path).step("making the log")?;
         let pipes = Pipes::new(spec).step("making pipes")?;
         let procs = cgroup.open().step("opening control groups")?;
         let mut fds = pipes.theirs();
         fds.extend(procs.iter().map(AsFd::as_fd));
         let (ended, stdio) = (self.shared.happenings.clone(), pipes.stdio);
-        let order = |key| Order::Run { key, container: Box::new(spec.clone()), stdio };
+        let (container, again) = (Box::new(spec.clone()), run > 0);
+        let order = |key| Order::Run { key, container, stdio, again };
+        let ooms = cgroup.oom_kills();
         // Nobody listens once the pod's life is over.
         let on_exit = move |exit| drop(ended.send(Happening::Ended { slot, exit }));
         let started = self.shared.link.start(order, &fds, Box::new(on_exit))?;
@@ -167,18 +232,19 @@ impl Life {
         self.shared.set_running(&spec.name, Some(running));
         let log = pipes.into_log(started.master, log_path);
         let (log, stdin) = log.step("starting the log's thread")?;
-        let probe = spec.startup_probe.as_ref().map(|probe| {
-            let (alive, watch) = channel();
-            startup::watch(self.shared.clone(), slot, spec.name.clone(), probe.clone(), watch);
-            alive
-        });
-        Ok(Alive { started_at, cgroup, log: Some(log), kill: None, _probe: probe, _stdin: stdin })
-    }
-
-    fn wait_for_all(&mut self) {
-        while !self.alive.is_empty() {
-            self.turn();
-        }
+        Ok(Alive {
+            started_at,
+            since: clock::uptime(),
+            run,
+            started: spec.probes.startup.is_none(),
+            cgroup,
+            ooms,
+            log: Some(log),
+            kill: None,
+            asked: false,
+            probes: Vec::new(),
+            _stdin: stdin,
+        })
     }
 
     /// Waits for what happens next or for what is due.
@@ -188,7 +254,11 @@ impl Life {
         match self.happenings.recv_timeout(wait.min(LONGEST_WAIT)) {
             Ok(Happening::Ended { slot, exit }) => self.ended(slot, exit),
             Ok(Happening::Stop { grace }) => self.end(grace),
-            Ok(Happening::NeverStarted { slot, message }) => self.never_started(slot, message),
+            Ok(Happening::Probed { slot, run, kind, success }) => {
+                if self.alive.get(&slot).is_some_and(|alive| alive.run == run) {
+                    self.probed(slot, kind, success);
+                }
+            }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         self.do_what_is_due(clock::uptime());
@@ -201,7 +271,10 @@ impl Life {
     fn next_due(&self) -> Option<Duration> {
         let deadline = self.deadline().filter(|_| self.kill_at.is_none());
         let kills = self.alive.values().filter_map(|alive| Some(alive.kill.as_ref()?.0));
-        kills.chain(deadline).chain(self.kill_at).min()
+        let rests =
+            self.plan().start.into_iter().filter_map(|slot| Some(self.past.get(&slot)?.due));
+        let rests = rests.filter(|_| self.kill_at.is_none());
+        kills.chain(rests).chain(deadline).chain(self.kill_at).min()
     }
 
     fn do_what_is_due(&mut self, now: Duration) {
@@ -228,37 +301,20 @@ impl Life {
     /// Asks everything to end; kills what has not by then. Asked again, the sooner counts.
     fn end(&mut self, grace: Duration) {
         let kill_at = clock::uptime().saturating_add(grace);
-        if self.kill_at.is_none() {
-            self.alive.keys().for_each(|slot| signal(&self.shared, &self.spec, *slot, SIGTERM));
-        }
         self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
     }
 
-    fn never_started(&mut self, slot: Slot, message: String) {
-        let kill_at = clock::uptime() + Duration::from_secs(self.spec.grace_seconds);
-        if let Some(alive) = self.alive.get_mut(&slot) {
-            alive.kill = Some((kill_at, message));
-            signal(&self.shared, &self.spec, slot, SIGTERM);
+    /// Asks those to end whose turn it is: sidecars after all others, the last one first.
+    fn press(&mut self) {
+        let sidecars = self.alive.keys().all(|slot| self.rules.is_sidecar(*slot));
+        let last = self.alive.keys().next_back().copied();
+        for (slot, alive) in &mut self.alive {
+            let turn = if sidecars { last == Some(*slot) } else { !self.rules.is_sidecar(*slot) };
+            if turn && !alive.asked {
+                alive.asked = true;
+                signal(&self.shared, &self.spec, *slot, SIGTERM);
+            }
         }
-    }
-
-    fn ended(&mut self, slot: Slot, exit: Exit) {
-        let Some(mut alive) = self.alive.remove(&slot) else { return };
-        self.shared.set_running(&self.container(slot).name, None);
-        // All its processes are gone, so the pipes have an end; the log is whole before the
-        // status says so.
-        if let Some(log) = alive.log.take() {
-            log.join().ok();
-        }
-        let reason = match exit.code {
-            0 => "Completed",
-            _ if alive.cgroup.oom_killed() => "OOMKilled",
-            _ => "Error",
-        };
-        let message = alive.kill.map(|(_, message)| message).unwrap_or_default();
-        let times = (alive.started_at, clock::now());
-        let state = terminated((exit.code, exit.signal), reason, message, times);
-        self.change(slot, |status| status.state = state);
     }
 }
 

@@ -94,6 +94,21 @@ impl Link {
         Ok(key)
     }
 
+    /// Returns a socket that connects within the pod's network.
+    pub(crate) fn socket(&self) -> Result<OwnedFd, Failure> {
+        let (report, theirs) = UnixStream::pair().step("making a socket pair")?;
+        {
+            let state = self.state();
+            if state.closed {
+                return Err(Failure::Gone);
+            }
+            message::send(&self.socket, &Order::Socket, &[theirs.as_fd()])
+                .map_err(|_| Failure::Gone)?;
+        }
+        drop(theirs);
+        read_report(&report)?.ok_or(Failure::Gone)
+    }
+
     /// Sends a signal to a process, or to the group it leads; one that has ended gets none.
     pub(crate) fn signal(&self, key: Key, signal: i32, group: bool) {
         let _one_at_a_time = self.state();

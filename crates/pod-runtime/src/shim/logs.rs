@@ -151,6 +151,18 @@ pub(crate) fn create(path: &Path) -> io::Result<()> {
     File::options().create(true).append(true).mode(0o600).open(path).map(drop)
 }
 
+/// Keeps the log of a run that has ended under another name, and nothing of those before.
+pub(crate) fn put_aside(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path.with_extension("log.1")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match fs::rename(path, path.with_extension("log.previous")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Returns a pipe's ends, reading one first.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)

@@ -9,9 +9,10 @@ mod life;
 mod link;
 mod logs;
 mod net;
+mod plan;
+mod probes;
 mod server;
 mod spare;
-mod startup;
 mod state;
 mod subordinate;
 mod threads;
@@ -184,6 +185,9 @@ fn first_status(spec: &PodSpec, ground: &Ground) -> PodStatus {
             message: String::new(),
         },
         started: false,
+        ready: false,
+        restarts: 0,
+        last: None,
     };
     let network = ground.tun.is_some();
     if let (Network::User, Some(why)) = (spec.network, &ground.no_network) {
@@ -197,6 +201,8 @@ fn first_status(spec: &PodSpec, ground: &Ground) -> PodStatus {
         init_containers: spec.init_containers.iter().map(waiting).collect(),
         containers: spec.containers.iter().map(waiting).collect(),
         reason: None,
+        over: Some(false),
+        notes: Vec::new(),
     }
 }
 

@@ -11,8 +11,11 @@ use super::life::Happening;
 use super::link::Link;
 use crate::control;
 use crate::folder::{self, Folder};
-use crate::spec::PodStatus;
+use crate::spec::{Note, NoteKind, PodStatus};
 use crate::zygote::message::Key;
+
+/// How many notes are kept.
+const NOTES: usize = 16;
 
 /// A container whose first process runs.
 #[derive(Debug, Clone)]
@@ -67,6 +70,17 @@ impl Shared {
         let line = control::line(&inner.status);
         // One that does not read loses its connection rather than hold the pod up.
         inner.subscribers.retain_mut(|subscriber| subscriber.write_all(&line).is_ok());
+    }
+
+    /// Tells something that is forgotten after [`NOTES`] others.
+    pub(crate) fn note(&self, container: &str, kind: NoteKind, message: String) {
+        self.change(|status| {
+            let number = status.notes.last().map_or(1, |last| last.number + 1);
+            let container = container.to_owned();
+            status.notes.push(Note { number, container, kind, message });
+            let surplus = status.notes.len().saturating_sub(NOTES);
+            status.notes.drain(..surplus);
+        });
     }
 
     /// Sends the present status and every later one; nothing is missed between.

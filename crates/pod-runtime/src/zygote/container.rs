@@ -43,10 +43,19 @@ impl Context<'_> {
     }
 }
 
+/// What is there already of a container's root.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Root {
+    /// It lies ready.
+    pub(crate) laid_out: bool,
+    /// It is that of an earlier run.
+    pub(crate) again: bool,
+}
+
 /// Becomes a container's first process. The namespaces for processes and mounts are new already.
 pub(crate) fn run(
     context: Context<'_>,
-    laid_out: bool,
+    root: Root,
     streams: &Streams,
 ) -> Result<Infallible, Failure> {
     context.check_ids()?;
@@ -56,7 +65,10 @@ pub(crate) fn run(
     if !made_up {
         detached.extend(etc::detach(&context)?);
     }
-    rootfs::enter(&context, laid_out)?;
+    if root.again {
+        rootfs::forget(&context.container.name);
+    }
+    rootfs::enter(&context, root.laid_out)?;
     volumes::attach(&detached)?;
     drop(detached);
     rootfs::enter_workdir(&context)?;

@@ -27,11 +27,14 @@ pub(crate) enum Order {
     /// The second one, once it is known which pod this is.
     Setup(Box<Setup>),
     /// Starts a container. Descriptors: the report, the [`Stdio`], then `cgroup.procs` files.
-    Run { key: Key, container: Box<ContainerSpec>, stdio: Stdio },
+    /// `again`: it has run before, and what it left makes way.
+    Run { key: Key, container: Box<ContainerSpec>, stdio: Stdio, again: bool },
     /// Starts a program in the container that runs under `container`. Descriptors as above.
     Exec { key: Key, container: Key, argv: Vec<String>, stdio: Stdio },
     /// Sends a signal to a process, or to the group that it leads.
     Signal { key: Key, signal: i32, group: bool },
+    /// Makes a TCP socket in the pod's network. Descriptors: the report, through which it comes.
+    Socket,
 }
 
 /// What the pod as a whole needs.

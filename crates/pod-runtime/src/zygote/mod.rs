@@ -40,7 +40,7 @@ use rustix::thread::{
 
 use crate::shim::ids::IdMap;
 use crate::spec::{ContainerSpec, Mould};
-use crate::sys;
+use crate::{fdpass, sys};
 use confine::Filters;
 use failure::{Failure, Step};
 use message::{Event, Key, Order, Setup, Stdio};
@@ -213,13 +213,19 @@ impl Zygote {
         match order {
             Order::Ids(_) | Order::Setup(_) => {}
             Order::Signal { key, signal, group } => self.signal(key, signal, group),
-            Order::Run { key, container, stdio } => {
+            Order::Socket => {
+                let Some(report) = fds.into_iter().next().map(UnixStream::from) else { return };
+                // Without one the report ends without a word.
+                tun::socket().and_then(|it| fdpass::send_all(&report, b"S", &[it.as_fd()])).ok();
+            }
+            Order::Run { key, container, stdio, again } => {
                 let Some(streams) = Streams::new(stdio, fds) else { return };
                 let laid_out = std::mem::take(&mut self.laid_out);
                 let forked = sys::fork_into(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS);
                 if let Ok(None) = forked {
                     let context = self.context(&container);
-                    streams.finish(container::run(context, laid_out, &streams));
+                    let root = container::Root { laid_out, again };
+                    streams.finish(container::run(context, root, &streams));
                 }
                 self.adopt(key, forked, Some(*container), &streams);
             }

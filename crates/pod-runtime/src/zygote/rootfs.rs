@@ -30,6 +30,16 @@ pub(crate) fn enter(context: &Context<'_>, laid_out: bool) -> Result<(), Failure
     devices::mask_proc()
 }
 
+/// Removes what a container has left in its root; the current folder is the pod's `fs`. What
+/// cannot be removed makes the next root fail, with the reason.
+pub(crate) fn forget(container: &str) {
+    for folder in [format!("root-{container}"), format!("upper-{container}")] {
+        fs::remove_dir_all(folder).ok();
+    }
+    // It belongs to the kernel, and is empty once the overlay is gone.
+    fs::remove_dir_all(format!("work-{container}")).ok();
+}
+
 /// A root with nothing in it but what we put there.
 fn made_up(context: &Context<'_>, image: &Image, laid_out: bool) -> Result<(), Failure> {
     let root = match laid_out {

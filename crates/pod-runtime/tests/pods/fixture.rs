@@ -11,8 +11,8 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use pod_runtime::spec::{
-    ContainerSpec, ContainerState, ExecSpec, Image, Limits, Mould, Mount, Network, PodSpec,
-    PodStatus, Volume,
+    ContainerSpec, ContainerState, ExecSpec, Handler, Image, Limits, Mould, Mount, Network,
+    PodSpec, PodStatus, Probe, Probes, Restart, Volume,
 };
 use pod_runtime::{Error, Exec, Pod, Runtime, RuntimeConfig};
 
@@ -62,6 +62,7 @@ impl Bench {
             let spare = made(&spare.path());
             let pod = self.begin(spec);
             let fits = spec.init_containers.is_empty() && spec.containers.len() == 1;
+            let fits = fits && spec.restart == Restart::Never;
             assert!(!fits || made(&self.state.join("pods").join(&spec.id)) == spare, "not used");
             return pod;
         }
@@ -118,6 +119,12 @@ impl Bench {
 
     pub(crate) fn log(&self, id: &str, container: &str) -> String {
         let path = self.state.join("pods").join(id).join(format!("logs/{container}.log"));
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// The log of a container's run before.
+    pub(crate) fn previous(&self, id: &str, container: &str) -> String {
+        let path = self.state.join("pods").join(id).join(format!("logs/{container}.log.previous"));
         fs::read_to_string(path).unwrap_or_default()
     }
 
@@ -238,7 +245,8 @@ pub(crate) fn container(name: &str, argv: &[&str]) -> ContainerSpec {
         mounts: vec![mount("tools", "/run/loom/tools")],
         read_only_root: false,
         limits: Limits::default(),
-        startup_probe: None,
+        probes: Probes::default(),
+        sidecar: false,
         tty: false,
         stdin: false,
     }
@@ -246,6 +254,23 @@ pub(crate) fn container(name: &str, argv: &[&str]) -> ContainerSpec {
 
 pub(crate) fn mount(volume: &str, path: &str) -> Mount {
     Mount { volume: volume.to_owned(), path: path.to_owned(), sub_path: None, read_only: false }
+}
+
+/// A probe every second, of three tries.
+pub(crate) fn probe(handler: Handler) -> Probe {
+    Probe {
+        handler,
+        initial_delay_seconds: 0,
+        period_seconds: 1,
+        timeout_seconds: 5,
+        success_threshold: 1,
+        failure_threshold: 3,
+        grace_seconds: None,
+    }
+}
+
+pub(crate) fn test_of(script: &str) -> Handler {
+    Handler::Exec { argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec() }
 }
 
 pub(crate) fn sh(script: &str) -> ContainerSpec {
@@ -269,6 +294,7 @@ pub(crate) fn pod(main: ContainerSpec) -> PodSpec {
         volumes: BTreeMap::from([("tools".to_owned(), Volume::Image(Image::Tools))]),
         init_containers: Vec::new(),
         containers: vec![main],
+        restart: Restart::Never,
         active_deadline_seconds: None,
         grace_seconds: 30,
     }

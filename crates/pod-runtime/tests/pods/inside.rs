@@ -1,8 +1,8 @@
 //! What a hostile program tries from inside a pod; prints what came of it.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -18,6 +18,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             .and_then(|name| UnixStream::connect_addr(&name))
             .map(drop),
         ["connect", address] => connect(address),
+        ["serve", port] => serve(port),
         ["allocate", mib] => {
             allocate(mib.parse().unwrap());
             Ok(())
@@ -52,6 +53,22 @@ fn connect(address: &str) -> io::Result<()> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     print!("{text}");
+    Ok(())
+}
+
+/// Answers any request with what `/tmp/answer` holds, once it is there.
+fn serve(port: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}"))?;
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        let mut request = [0; 1024];
+        let count = stream.read(&mut request)?;
+        let answer = std::fs::read_to_string("/tmp/answer").unwrap_or_default();
+        if count > 0 {
+            println!("{}", String::from_utf8_lossy(&request[..count]).lines().next().unwrap());
+            write!(stream, "HTTP/1.1 {}\r\n\r\n", answer.trim())?;
+        }
+    }
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use libtest_mimic::Failed;
-use pod_runtime::spec::{ContainerState, ExecProbe, Volume};
+use pod_runtime::spec::{ContainerState, Volume};
 
-use super::fixture::{Bench, code, container, end_of, eventually, mount, pod, reason, sh, until};
+use super::fixture::{Bench, code, container, end_of, eventually, mount, pod, reason, sh};
 use super::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -13,8 +13,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_missing_program_is_a_start_error", Needs::Nothing, a_missing_program_is_a_start_error),
     ("init_containers_run_in_order", Needs::Nothing, init_containers_run_in_order),
     ("a_failed_init_container_ends_the_pod", Needs::Nothing, a_failed_init_container_ends_the_pod),
-    ("a_startup_probe_decides_when_started", Needs::Nothing, a_startup_probe_decides),
-    ("a_startup_probe_that_never_succeeds_kills", Needs::Nothing, a_startup_probe_kills),
     ("stop_asks_first", Needs::Nothing, stop_asks_first),
     ("stop_kills_what_does_not_listen", Needs::Nothing, stop_kills_what_does_not_listen),
     ("the_deadline_ends_a_pod", Needs::Nothing, the_deadline_ends_a_pod),
@@ -80,39 +78,6 @@ fn a_failed_init_container_ends_the_pod() -> Result<(), Failed> {
     assert_eq!(reason(&status.init_containers[0].state), "Error 3");
     assert_eq!(reason(&status.containers[0].state), "Waiting PodInitializing");
     assert_eq!(bench.output(&spec.id, "main"), "");
-    Ok(())
-}
-
-fn probe(script: &str, period_seconds: u64, failure_threshold: u32) -> ExecProbe {
-    let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-    let (initial_delay_seconds, timeout_seconds) = (0, 5);
-    ExecProbe { argv, initial_delay_seconds, period_seconds, timeout_seconds, failure_threshold }
-}
-
-fn a_startup_probe_decides() -> Result<(), Failed> {
-    let bench = Bench::new();
-    let mut main = sh("while ! [ -e /tmp/go ]; do sleep 0.01; done; touch /tmp/up; exec sleep 999");
-    main.startup_probe = Some(probe("test -e /tmp/up", 1, 100));
-    let pod = bench.start(&pod(main));
-    let running = until(&pod, |status| reason(&status.containers[0].state) == "Running");
-    assert!(!running.containers[0].started);
-    let touch = pod.exec(&super::fixture::exec(&["touch", "/tmp/go"])).unwrap();
-    assert_eq!(touch.wait().unwrap(), 0);
-    until(&pod, |status| status.containers[0].started);
-    Ok(())
-}
-
-fn a_startup_probe_kills() -> Result<(), Failed> {
-    let bench = Bench::new();
-    let mut main = sh("exec sleep 999");
-    main.startup_probe = Some(probe("exit 1", 1, 2));
-    let mut spec = pod(main);
-    spec.grace_seconds = 0;
-    let status = bench.finish(&spec);
-    let ContainerState::Terminated { exit_code, message, .. } = &status.containers[0].state else {
-        panic!("{status:?}")
-    };
-    assert_eq!((*exit_code, message.as_str()), (137, "Startup probe failed 2 times"));
     Ok(())
 }
 

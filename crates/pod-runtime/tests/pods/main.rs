@@ -10,6 +10,7 @@ mod fixture;
 mod inside;
 mod lasting;
 mod life;
+mod probes;
 mod programs;
 mod spare;
 mod unpacked;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
 fn all_tests() -> (Vec<Test>, Vec<Test>) {
     let suites = [
         life::TESTS,
+        probes::TESTS,
         programs::TESTS,
         volumes::TESTS,
         lasting::TESTS,
