@@ -22,6 +22,8 @@ mod images;
 mod pasted;
 #[path = "main_job/plain.rs"]
 mod plain;
+#[path = "main_job/ports.rs"]
+mod ports;
 #[path = "main_job/programs.rs"]
 mod programs;
 #[path = "main_job/room.rs"]
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         daemon::CASES,
         images::CASES,
         pasted::CASES,
+        ports::CASES,
         programs::CASES,
         room::CASES,
     ]

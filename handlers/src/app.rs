@@ -56,6 +56,7 @@ impl App {
             max_cpu_millicores: parts.api.weaver_max_cpu,
             max_memory_mb: parts.api.weaver_max_memory,
             root: parts.api.weaver_allow_root,
+            publish: parts.api.publishes,
         };
         let caller = Caller::local(&parts.api.local_user);
         let cleaning = TaskTracker::new();

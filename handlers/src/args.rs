@@ -51,6 +51,9 @@ pub struct ApiArgs {
     /// Let weavers run as root, in user namespaces; their namespace's pod security must allow it too
     #[arg(long, env = "LOOM_SERVER_WEAVER_ALLOW_ROOT")]
     pub weaver_allow_root: bool,
+    /// Whether ports are published: who asks is on the machine that runs the weavers
+    #[arg(skip)]
+    pub publishes: bool,
     /// URL of the relay, for attach_url; without it the address under which this server was called
     #[arg(long, env = "LOOM_SERVER_RELAY_URL", value_name = "URL", value_parser = relay_url)]
     pub relay_url: Option<Url>,

@@ -96,6 +96,7 @@ fn run(dirs: &Dirs, ready: impl FnOnce(&Running) -> Result<(), Failure>) -> Resu
     if std::env::var_os("LOOM_SERVER_WEAVER_IMAGE").is_none() {
         args.api.weaver_image = HOST_IMAGE.parse()?;
     }
+    args.api.publishes = true;
     // Every pod here has a user namespace.
     if std::env::var_os("LOOM_SERVER_WEAVER_ALLOW_ROOT").is_none() {
         args.api.weaver_allow_root = true;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use weaver::{
-    Branch, Env, FieldError, Image, OrgId, RepoUrl, Tags, Terminal, Ttl, WeaverId, WeaverName,
+    Branch, Env, FieldError, Image, OrgId, Publish, RepoUrl, Tags, Terminal, Ttl, WeaverId,
+    WeaverName,
 };
 use wire::api::{CreateWeaver, Resources, WeaverView};
 
@@ -25,6 +26,7 @@ Examples:
   loom new --ttl 8 --cpu 4 --memory 8Gi                for 8 hours, with more than usual
   loom new --repo https://github.com/user/project      starts in a clone of it
   loom new -e DEBUG=1 --name web                       with a variable and a name of its own
+  loom new --local -p 8080:80                          127.0.0.1:8080 leads to its port 80
   loom new --rm -- make test                           runs a program, returns its code, is gone
   id=$(loom new --no-attach)                           only makes it and prints its id
   loom new --image debian:12                           another image
@@ -66,6 +68,9 @@ pub(crate) struct Args {
     /// Memory it may use, such as 512Mi or 2Gi; without it the server's default
     #[arg(long, value_name = "SIZE", value_parser = cluster::mebibytes)]
     memory: Option<u64>,
+    /// Port of this machine's 127.0.0.1 that leads into the weaver; can be given several times
+    #[arg(long, short, value_name = "HOST:CONTAINER", allow_hyphen_values = true, value_parser = publish)]
+    publish: Vec<Publish>,
     /// Be root in it, so that packages can be installed: in a user namespace, where the server allows
     /// it
     #[arg(long)]
@@ -96,6 +101,11 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 /// Reads a lifetime; what is wrong follows the flag's name.
 pub(super) fn lifetime(text: &str) -> Result<Ttl, String> {
+    text.parse().map_err(|error: FieldError| error.why)
+}
+
+/// Reads a port; what is wrong follows the flag's name.
+fn publish(text: &str) -> Result<Publish, String> {
     text.parse().map_err(|error: FieldError| error.why)
 }
 
@@ -176,6 +186,7 @@ fn request(args: &Args, env: Env) -> CreateWeaver {
         resources: (resources != Resources::default()).then_some(resources),
         tty: Some(tty),
         root: args.root.then_some(true),
+        ports: args.publish.clone(),
         terminal: Some(terminal()),
     }
 }
@@ -191,6 +202,7 @@ fn flag(field: &str) -> Option<&'static str> {
         "lifetime_hours" => "--ttl",
         "name" => "--name",
         "tags" => "--tag",
+        "ports" => "--publish",
         "resources.cpu_millicores" => "--cpu",
         "resources.memory_mb" => "--memory",
         _ => return None,

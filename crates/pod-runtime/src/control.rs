@@ -23,6 +23,11 @@ pub(crate) enum Request {
     Subscribe,
     /// A [`Reply`]; then this connection is the program's control.
     Exec(ExecSpec),
+    /// A [`Reply`] with a connection to a port of the pod's loopback; then the end.
+    Dial {
+        /// The port.
+        port: u16,
+    },
     /// A [`Reply`]; then the end.
     Stop {
         /// Milliseconds between SIGTERM and SIGKILL.
@@ -30,11 +35,11 @@ pub(crate) enum Request {
     },
 }
 
-/// Answers [`Request::Exec`] and [`Request::Stop`].
+/// Answers [`Request::Exec`], [`Request::Dial`] and [`Request::Stop`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Reply {
-    /// It is so; an exec's file descriptors came along.
+    /// It is so; file descriptors came along if some were asked for.
     Done,
     /// The container is not running.
     NotRunning(String),

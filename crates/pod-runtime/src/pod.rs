@@ -1,6 +1,7 @@
 //! A running pod as its caller holds it: every call is one connection to its shim.
 
 use std::io::{self, Write};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -76,6 +77,16 @@ impl Pod {
         let stdout = next()?;
         let stderr = if spec.tty { None } else { Some(next()?) };
         Ok(Exec { stdin, stdout, stderr, control })
+    }
+
+    /// Connects to a port of the pod's loopback.
+    ///
+    /// # Errors
+    /// [`Error::Program`] when nobody listens there.
+    pub fn dial(&self, port: u16) -> Result<TcpStream, Error> {
+        let mut fds = self.or_gone(control::read_reply(&self.ask(&Request::Dial { port })?))?;
+        let stream = fds.pop().ok_or(io::ErrorKind::UnexpectedEof).doing("taking a connection")?;
+        Ok(stream.into())
     }
 
     /// Returns where a container's output is written, in CRI format. The file before it has

@@ -16,6 +16,8 @@ pub struct Policy {
     pub max_memory_mb: u64,
     /// Whether weavers may run as root of a user namespace.
     pub root: bool,
+    /// Whether ports are published: only where who asks is on the machine that runs the weavers.
+    pub publish: bool,
 }
 
 impl Default for Policy {
@@ -25,6 +27,7 @@ impl Default for Policy {
             max_cpu_millicores: 64_000,
             max_memory_mb: 256 * 1024,
             root: false,
+            publish: false,
         }
     }
 }
@@ -38,6 +41,12 @@ pub enum Refusal {
     /// This deployment has no weavers that run as root (HTTP 403).
     #[error("weavers that run as root are not allowed here")]
     Root,
+    /// This deployment publishes no ports (HTTP 403).
+    #[error(
+        "ports are published only on the machine that runs the weaver: use --local, or \
+         `kubectl port-forward`"
+    )]
+    Publish,
 }
 
 /// A spec that policy has let through; nothing else can be written as a pod.
@@ -75,6 +84,9 @@ impl Policy {
         within(MEMORY, memory, 16..=self.max_memory_mb, "MiB")?;
         if spec.root && !self.root {
             return Err(Refusal::Root);
+        }
+        if !spec.ports.is_empty() && !self.publish {
+            return Err(Refusal::Publish);
         }
         Ok(Admitted { id, spec })
     }
@@ -124,12 +136,15 @@ mod tests {
     }
 
     #[test]
-    fn only_who_may_is_root() {
+    fn what_only_other_deployments_allow_is_refused() {
         let mut spec = Weaver::sample().spec;
         spec.root = true;
         let id = Weaver::sample().id;
         assert_eq!(Policy::default().admit(id, spec.clone()), Err(Refusal::Root));
-        assert!(Policy { root: true, ..Policy::default() }.admit(id, spec).is_ok());
+        spec.ports = vec!["80".parse().unwrap()];
+        let policy = Policy { root: true, ..Policy::default() };
+        assert_eq!(policy.admit(id, spec.clone()), Err(Refusal::Publish));
+        assert!(Policy { publish: true, ..policy }.admit(id, spec).is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fields::FieldError;
-use crate::{Branch, Env, Image, OrgId, OwnerId, RepoUrl, Tags, Ttl, WeaverName, Workdir};
+use crate::{Branch, Env, Image, OrgId, OwnerId, Publish, RepoUrl, Tags, Ttl, WeaverName, Workdir};
 
 /// Everything that was asked for. Equal specs give equal pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct WeaverSpec {
     pub tty: bool,
     /// Whether it runs as root of a user namespace.
     pub root: bool,
+    /// What leads into it from the machine's loopback.
+    pub ports: Vec<Publish>,
     /// The caller's terminal.
     pub terminal: Terminal,
 }
@@ -86,6 +88,7 @@ impl WeaverSpec {
         if self.branch.is_some() && self.repo.is_none() {
             return Err(FieldError::new("branch", "needs a repo"));
         }
+        Publish::check(&self.ports)?;
         self.terminal.check()
     }
 }

@@ -152,6 +152,7 @@ impl From<SampleFields> for WeaverSpec {
             resources: crate::Resources::default(),
             tty: true,
             root: false,
+            ports: Vec::new(),
             terminal: crate::Terminal::default(),
         }
     }

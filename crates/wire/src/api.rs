@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
-use weaver::{Phase, Terminal};
+use weaver::{Phase, Publish, Terminal};
 
 /// `POST /api/weavers`: everything is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -68,6 +68,10 @@ pub struct CreateWeaver {
     /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<bool>,
+    /// Ports of the machine's loopback that lead into it, where the deployment allows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub ports: Vec<Publish>,
     /// The caller's TERM, COLORTERM and LANG.
     #[serde(default, deserialize_with = "terminal", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -161,6 +165,10 @@ pub struct WeaverView {
     /// Whether it runs as root of a user namespace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub root: bool,
+    /// Ports of the machine's loopback that lead into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub ports: Vec<Publish>,
     /// What the cluster could not do for it, e.g. enforce limits.
     #[serde(default)]
     pub warnings: Vec<String>,

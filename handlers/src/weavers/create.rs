@@ -201,6 +201,7 @@ fn spec(app: &App, caller: &Caller, asked: CreateWeaver) -> Result<WeaverSpec, A
         },
         tty: asked.tty.unwrap_or(true),
         root: asked.root.unwrap_or(false),
+        ports: asked.ports,
         terminal: asked.terminal.unwrap_or_default(),
     })
 }

@@ -67,6 +67,7 @@ pub(crate) fn view(found: Found, now: Timestamp, settings: &Settings, base: &Bas
         resources: amounts(settings.limits_of(&spec.resources)),
         tty: spec.tty,
         root: spec.root,
+        ports: spec.ports,
         warnings: pod.limits_not_enforced.into_iter().collect(),
         attach_url: format!("{}/api/weavers/{}/attach", base.0, weaver.id),
     }

@@ -91,10 +91,15 @@ async fn another_organization_is_forbidden() {
 }
 
 #[tokio::test]
-async fn root_is_for_servers_that_allow_it() {
+async fn root_and_ports_are_for_servers_that_allow_them() {
     let Rig { fake, server } = rig().await;
     let refused = server.create(json!({"root": true})).await.problem();
     assert_eq!((refused.0, refused.1.as_str()), (403, "root_not_allowed"));
+    let ports = json!({"ports": [{"host": 8080, "container": 80}]});
+    let refused = server.create(ports).await.problem();
+    assert_eq!((refused.0, refused.1.as_str()), (403, "publish_not_allowed"));
+    let wrong = json!({"ports": [{"host": 0, "container": 80}]});
+    assert_eq!(server.create(wrong).await.problem(), (400, "invalid".into(), "ports".into()));
     assert!(fake.store().pods().is_empty());
     assert_eq!(server.create(json!({"root": false})).await.status, StatusCode::CREATED);
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodStatus};
-use weaver::{Env, FieldError, Tags, Weaver, WeaverId, WeaverSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, Pod, PodStatus};
+use weaver::{Env, FieldError, Publish, Tags, Weaver, WeaverId, WeaverSpec};
 
 use super::annotation::{Broken, Stored};
 use super::expansion::unescape;
 use super::phase;
+use super::render::LOOPBACK;
 use crate::found::{Found, PodFacts};
 use crate::{keys, why};
 
@@ -127,6 +128,7 @@ fn spec(pod: &Pod, container: &Container, stored: Stored) -> Result<WeaverSpec, 
         resources: stored.resources,
         tty: stored.tty,
         root: stored.root,
+        ports: ports(container),
         terminal: stored.terminal,
     })
 }
@@ -137,6 +139,16 @@ fn tags(pod: &Pod) -> Result<Tags, Unreadable> {
         Some((key.strip_prefix(keys::TAG_PREFIX)?.to_owned(), value.clone()))
     });
     Tags::try_from(tags.collect::<BTreeMap<_, _>>()).map_err(broken(keys::TAG_PREFIX))
+}
+
+/// Reads what we published; other ports are a webhook's.
+fn ports(container: &Container) -> Vec<Publish> {
+    let ours = |port: &&ContainerPort| port.host_ip.as_deref() == Some(LOOPBACK);
+    let ports = container.ports.iter().flatten().filter(ours).filter_map(|port| {
+        let (host, container) = (port.host_port?.try_into().ok()?, port.container_port);
+        Some(Publish { host, container: container.try_into().ok()? })
+    });
+    ports.collect()
 }
 
 /// Reads the user's variables: those behind the id. What a cluster's webhooks add is not the

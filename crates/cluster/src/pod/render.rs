@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, ExecAction, ImageVolumeSource,
-    LocalObjectReference, Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecurityContext, Volume, VolumeMount,
+    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, ExecAction,
+    ImageVolumeSource, LocalObjectReference, Pod, PodSecurityContext, PodSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use weaver::{Admitted, WeaverId, WeaverSpec};
+use weaver::{Admitted, Publish, WeaverId, WeaverSpec};
 
 use super::expansion::escape;
 use super::stored_spec;
@@ -19,6 +19,8 @@ use crate::settings::{Amounts, Settings, ToolsMount};
 
 /// The user and group as which a weaver runs.
 const USER: i64 = 1000;
+/// Where ports are published.
+pub(super) const LOOPBACK: &str = "127.0.0.1";
 /// How long the startup probe tries, in seconds: cloning is not part of it, pulling neither.
 const PATIENCE_SECONDS: i32 = 3600;
 /// How much later than the longest lifetime Kubernetes ends a pod by itself, in seconds.
@@ -147,6 +149,7 @@ fn container(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> Container 
             claims: None,
         }),
         security_context: Some(container_security(spec.root)),
+        ports: ports(spec),
         startup_probe: Some(startup_probe()),
         volume_mounts: Some(vec![
             mount(keys::TOOLS_VOLUME, keys::TOOLS_PATH, true),
@@ -156,6 +159,17 @@ fn container(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> Container 
         ]),
         ..Container::default()
     }
+}
+
+fn ports(spec: &WeaverSpec) -> Option<Vec<ContainerPort>> {
+    let port = |port: &Publish| ContainerPort {
+        container_port: port.container.into(),
+        host_port: Some(port.host.into()),
+        host_ip: Some(LOOPBACK.to_owned()),
+        protocol: Some("TCP".to_owned()),
+        name: None,
+    };
+    (!spec.ports.is_empty()).then(|| spec.ports.iter().map(port).collect())
 }
 
 /// Returns the container's command: what the user gave stands behind `--`, always.

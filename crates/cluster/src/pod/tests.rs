@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EnvVar, Pod};
 use proptest::prelude::*;
 use weaver::{
-    Admitted, Branch, Env, Phase, Policy, RepoUrl, Resources, Tags, Terminal, Ttl, Weaver,
+    Admitted, Branch, Env, Phase, Policy, Publish, RepoUrl, Resources, Tags, Terminal, Ttl, Weaver,
     WeaverId, WeaverName, WeaverSpec, Workdir,
 };
 
@@ -183,11 +183,15 @@ fn spec() -> impl Strategy<Value = WeaverSpec> {
     let image = "[a-z]{1,8}(/[a-z]{1,8}){0,2}(:[a-z0-9]{1,8})?";
     let workdir = maybe("/[a-z$( é]{0,12}".prop_map(|text| text.parse::<Workdir>().unwrap()));
     let command = proptest::collection::vec("[!-~][ -~\n$()é-]{0,12}|--", 0..5);
+    let ports = proptest::collection::vec(1_u16.., 0..3).prop_map(|inside| {
+        let port = |(container, host)| Publish { host, container };
+        inside.into_iter().zip(8000..).map(port).collect::<Vec<_>>()
+    });
     let simple =
-        (image, "[^\0]{0,20}", (any::<bool>(), any::<bool>()), 1_u64..=48, workdir, command);
+        (image, "[^\0]{0,20}", (any::<bool>(), any::<bool>(), ports), 1_u64..=48, workdir, command);
     (identity(), tags(), env(), source(), resources(), terminal(), simple).prop_map(
         |((org, owner, name), tags, env, (repo, branch), resources, terminal, simple)| {
-            let (image, owner_name, (tty, root), hours, workdir, command) = simple;
+            let (image, owner_name, (tty, root, ports), hours, workdir, command) = simple;
             WeaverSpec {
                 image: image.parse().unwrap(),
                 org: org.parse().unwrap(),
@@ -204,6 +208,7 @@ fn spec() -> impl Strategy<Value = WeaverSpec> {
                 resources,
                 tty,
                 root,
+                ports,
                 terminal,
             }
         },
@@ -217,7 +222,7 @@ proptest! {
     ) {
         let id = WeaverId::from_uuid(uuid::Uuid::from_u128(uuid));
         let created_at = Timestamp::from_second(second).unwrap();
-        let admitted = Policy { root: true, ..Policy::default() }.admit(id, spec.clone()).unwrap();
+        let admitted = Policy { root: true, publish: true, ..Policy::default() }.admit(id, spec.clone()).unwrap();
         let tools_mount = if copies { ToolsMount::Init } else { ToolsMount::Image };
         let settings = Settings { tools_mount, ..settings() };
         let pod = render(&admitted, created_at, &settings);

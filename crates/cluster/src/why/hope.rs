@@ -23,7 +23,7 @@ impl Hope {
         self.tries += u32::from(failing && !self.failing);
         self.failing = failing;
         match why.reason.as_str() {
-            image::INVALID_NAME | image::NEVER_PULL => true,
+            image::INVALID_NAME | image::NEVER_PULL | waiting::NO_PORT => true,
             image::FAILED => self.tries >= TRIES || waiting::messages(pod).any(image::is_refused),
             _ => false,
         }
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn what_will_not_change_is_given_up_at_once() {
-        for reason in ["InvalidImageName", "ErrImageNeverPull"] {
+        for reason in ["InvalidImageName", "ErrImageNeverPull", "HostPortUnavailable"] {
             assert_eq!(lost_at(&[reason]), Some(0), "{reason}");
         }
     }

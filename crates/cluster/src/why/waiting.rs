@@ -9,6 +9,9 @@ use crate::pod::phase;
 /// The reasons of pods that are only not there yet.
 pub(super) const ON_ITS_WAY: [&str; 3] = ["Scheduling", "ContainerCreating", "Starting"];
 
+/// Of the local cluster: a port of this machine is somebody else's.
+pub(super) const NO_PORT: &str = "HostPortUnavailable";
+
 /// Says what the pod waits for.
 pub(super) fn why(pod: &Pod) -> Why {
     unscheduled(pod)
@@ -91,6 +94,7 @@ fn of_container(
             Some(said(reason, format!("{image} is not the name of an image")))
         }
         image::NEVER_PULL => Some(image::never(wanted_image(pod, status), message)),
+        NO_PORT => Some(said(reason, plain(message))),
         "CreateContainerConfigError" => Some(said(
             reason,
             format!("its container's configuration cannot be used: {}", plain(message)),

@@ -16,6 +16,7 @@ mod manager;
 mod node;
 mod pause;
 mod phase;
+mod ports;
 mod probes;
 mod pull;
 mod refused;

@@ -19,8 +19,8 @@ impl Worker {
                 Some(wait) => wait,
                 None => return,
             },
-            // Somebody may load it.
-            Blocked::Image { reason: "ErrImageNeverPull", .. } => SOON,
+            // Somebody may load it, or make room.
+            Blocked::Image { reason: "ErrImageNeverPull", .. } | Blocked::Port { .. } => SOON,
             Blocked::Image { .. } | Blocked::Config { .. } | Blocked::Volume { .. } => LOOK_AGAIN,
             Blocked::Runtime { .. } => START_RETRY * (1 << attempts.min(6)),
         };

@@ -18,6 +18,9 @@ pub(crate) enum Blocked {
     /// A container's configuration names something that is not there.
     #[error("{message}")]
     Config { container: String, message: String },
+    /// A port of this machine that is to lead into it cannot be had.
+    #[error("{message}")]
+    Port { container: String, message: String },
     /// A volume's source is not there.
     #[error("{message}")]
     Volume { message: String },
@@ -37,6 +40,7 @@ impl Blocked {
             Self::Config { container, message } => {
                 Some((container, "CreateContainerConfigError", message))
             }
+            Self::Port { container, message } => Some((container, "HostPortUnavailable", message)),
             Self::Pull { container, message, .. } => Some((container, "ErrImagePull", message)),
             Self::Volume { .. } | Self::Runtime { .. } | Self::Over => None,
         }

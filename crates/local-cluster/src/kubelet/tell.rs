@@ -23,7 +23,7 @@ impl Worker {
                 return;
             }
             Blocked::Over => return,
-            Blocked::Config { container, message } => {
+            Blocked::Config { container, message } | Blocked::Port { container, message } => {
                 let message = format!("Error: {message}");
                 Note::container("Warning", "Failed", message, field(container))
             }

@@ -20,6 +20,7 @@ use super::aside::{blocking, lines};
 use super::env::Source;
 use super::events::{self, Note};
 use super::image::{self, Images};
+use super::ports::{Ports, Published};
 use super::refused::Blocked;
 use super::{Pods, render, status};
 use crate::clock;
@@ -41,6 +42,8 @@ pub(crate) struct Worker {
     pub(crate) told: HashMap<String, u32>,
     /// The number of the last note that has been told; those of a pod taken over are old news.
     pub(crate) noted: Option<u64>,
+    /// What leads into it from this machine.
+    published: Option<Published>,
     /// The grace that the runtime was last told.
     stopping: Option<u64>,
 }
@@ -77,7 +80,20 @@ impl Worker {
         let told = told_starts(&pod);
         let noted = told.is_empty().then_some(0);
         let images = Images::new();
-        Self { store, pods, host, key, uid, pod, object, images, told, noted, stopping: None }
+        Self {
+            store,
+            pods,
+            host,
+            key,
+            uid,
+            pod,
+            object,
+            images,
+            told,
+            noted,
+            published: None,
+            stopping: None,
+        }
     }
 
     /// Runs until the object is gone, and removes what is left.
@@ -93,6 +109,7 @@ impl Worker {
             }
             tokio::time::sleep(RETRY).await;
         }
+        self.published = None;
         if !self.until_gone().await {
             return;
         }
@@ -184,14 +201,28 @@ impl Worker {
         let elapsed = self.elapsed(clock::now());
         spec.active_deadline_seconds =
             spec.active_deadline_seconds.map(|all| all.saturating_sub(elapsed).max(1));
+        let ports = Ports::bind(&self.pod).await?;
         let runtime = self.pods.runtime.clone();
         let started = blocking(move || runtime.start(&spec)).await;
         self.pods.started.notify_one();
-        started.map_err(|error| Blocked::Runtime { message: error.to_string() })
+        let pod = started.map_err(|error| Blocked::Runtime { message: error.to_string() })?;
+        self.published = Some(ports.lead_into(&pod));
+        Ok(pod)
+    }
+
+    /// Publishes the ports of a pod that was taken over. One that is in use by now stays so.
+    async fn publish(&mut self, pod: &Pod) {
+        match Ports::bind(&self.pod).await {
+            Ok(ports) => self.published = Some(ports.lead_into(pod)),
+            Err(blocked) => self.tell_blocked(&blocked),
+        }
     }
 
     /// Mirrors what the runtime says until the pod has ended.
     async fn follow(&mut self, pod: Pod) -> Follow {
+        if self.published.is_none() {
+            self.publish(&pod).await;
+        }
         let subscribed = pod.clone();
         let stream = blocking(move || subscribed.subscribe()).await;
         let mut last = None;

@@ -49,6 +49,8 @@ pub(crate) const CONTAINER_FIELDS: &[&str] = &[
     "imagePullPolicy",
     "name",
     "ports.containerPort",
+    "ports.hostIP",
+    "ports.hostPort",
     "ports.name",
     "ports.protocol",
     "resources.limits.*",

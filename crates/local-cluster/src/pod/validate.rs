@@ -141,6 +141,22 @@ impl Check {
         }
     }
 
+    fn ports(&mut self, container: &Value, path: &str) {
+        let ports = container["ports"].as_array().into_iter().flatten().enumerate();
+        for (at, port) in
+            ports.filter(|(_, port)| port["hostPort"].as_i64().is_some_and(|n| n != 0))
+        {
+            let path = format!("{path}.ports[{at}]");
+            if !port["hostPort"].as_i64().is_some_and(|port| (1..65_536).contains(&port)) {
+                let why = "must be between 1 and 65535, inclusive";
+                let place = format!("{path}.hostPort");
+                self.0.push(FieldError::invalid(place, &port["hostPort"], why));
+            }
+            self.only(&port["hostIP"], &format!("{path}.hostIP"), &["127.0.0.1"]);
+            self.only(&port["protocol"], &format!("{path}.protocol"), &["TCP"]);
+        }
+    }
+
     fn volumes(&mut self, spec: &Value) {
         let mut names = HashSet::new();
         for (at, volume) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
@@ -192,6 +208,7 @@ impl Check {
         );
         self.security(&container["securityContext"], &format!("{path}.securityContext"));
         self.resources(&container["resources"], &format!("{path}.resources"));
+        self.ports(container, path);
         self.env(container, path);
         self.mounts(spec, container, path);
     }
@@ -331,7 +348,15 @@ mod tests {
                     json!({"capabilities": {"add": ["NET_RAW"]}});
             }),
             ("spec.containers[0].ports[0].hostPort", |s| {
-                s["containers"][0]["ports"] = json!([{"containerPort": 1, "hostPort": 1}]);
+                s["containers"][0]["ports"] = json!([{"containerPort": 1, "hostPort": 65_536}]);
+            }),
+            ("spec.containers[0].ports[0].hostIP", |s| {
+                let port = json!({"containerPort": 1, "hostPort": 1, "hostIP": "0.0.0.0"});
+                s["containers"][0]["ports"] = json!([port]);
+            }),
+            ("spec.containers[0].ports[0].protocol", |s| {
+                let port = json!({"containerPort": 1, "hostPort": 1, "protocol": "UDP"});
+                s["containers"][0]["ports"] = json!([port]);
             }),
             ("spec.runtimeClassName", |s| s["runtimeClassName"] = json!("x")),
             ("spec.nodeSelector", |s| s["nodeSelector"] = json!({"a": "b"})),

@@ -1,6 +1,7 @@
 //! Answers on the control socket, a thread for each connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::life::Happening;
 use super::state::Shared;
-use super::{cgroup, logs, threads};
+use super::{cgroup, logs, probes, threads};
 use crate::control::{self, ExecInput, ExecOutput, Reply, Request};
 use crate::fdpass;
 use crate::spec::ExecSpec;
@@ -26,6 +27,8 @@ const SIGKILL: i32 = 9;
 const HANG_UP_GRACE: Duration = Duration::from_secs(1);
 /// How long no connection is accepted after one that could not be.
 const OUT_OF_FILES: Duration = Duration::from_millis(20);
+/// How long a program may take to accept a connection.
+const DIAL: Duration = Duration::from_secs(10);
 /// The longest line that a program's user may send.
 const MAX_INPUT: u64 = 4096;
 
@@ -58,6 +61,17 @@ fn answer(shared: &Arc<Shared>, mut stream: UnixStream) -> io::Result<()> {
             stream.write_all(&control::line(&Reply::Done))
         }
         Request::Exec(spec) => exec(shared, &spec, stream),
+        Request::Dial { port } => dial(shared, port, stream),
+    }
+}
+
+fn dial(shared: &Shared, port: u16, mut stream: UnixStream) -> io::Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match probes::connect(shared, address, DIAL) {
+        Ok(connected) => {
+            fdpass::send_all(&stream, &control::line(&Reply::Done), &[connected.as_fd()])
+        }
+        Err(error) => stream.write_all(&control::line(&Reply::Program(error.to_string()))),
     }
 }
 
