@@ -75,18 +75,22 @@ fn a_startup_probe_kills() -> Result<(), Failed> {
 
 fn a_failed_liveness_probe_restarts() -> Result<(), Failed> {
     let bench = Bench::new();
-    let mut main = sh("trap 'exit 9' TERM; while :; do sleep 0.01; done");
+    let mut main = sh("trap 'exit 9' TERM; echo listens; while :; do sleep 0.01; done");
     main.probes.liveness = Some(probe(test_of("! test -e /tmp/bad")));
     main.probes.liveness.as_mut().unwrap().failure_threshold = 1;
     let mut spec = pod(main);
     spec.restart = Restart::OnFailure;
     let pod = bench.running(&spec);
+    // What comes before its trap, the first process of a pod does not even notice.
+    let listens = || eventually("it listens", || bench.output(&spec.id, "main") == "listens");
+    listens();
     run(&pod, "touch /tmp/bad");
     let again = until(&pod, |status| status.containers[0].restarts == 1);
     assert_eq!(reason(&again.containers[0].state), "Running");
     assert_eq!(reason(again.containers[0].last.as_ref().unwrap()), "Error 9");
     let killing = "Container main failed liveness probe, will be restarted";
     assert_eq!(told(&again, NoteKind::Killing), [killing]);
+    listens();
     pod.stop(Duration::from_secs(60)).unwrap();
     let last = end_of(&pod);
     assert_eq!((code(&last), last.over), (9, Some(true)));
@@ -103,7 +107,8 @@ fn a_restarted_container_starts_afresh() -> Result<(), Failed> {
     spec.volumes.insert("shared".into(), Volume::EmptyDir { memory: false, size_limit: None });
     let pod = bench.start(&spec);
     eventually("it speaks", || bench.output(&spec.id, "main") == "0\n1000");
-    run(&pod, "touch /tmp/die");
+    // Who asks for its end may end with it.
+    pod.exec(&exec(&["touch", "/tmp/die"])).unwrap().wait().ok();
     until(&pod, |status| status.containers[0].restarts == 1);
     eventually("it speaks again", || bench.output(&spec.id, "main") == "0\n1000");
     run(&pod, "test -e /shared/seen");
