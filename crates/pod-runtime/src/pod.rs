@@ -7,11 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::control::{self, Request};
+use crate::control::{self, Attached, Request};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, ShimIdentity};
 use crate::shim::{cgroup, clean};
-use crate::spec::{ExecSpec, PodStatus};
+use crate::spec::{AttachSpec, ExecSpec, PodStatus};
 
 /// How often and how long apart a shim is looked at that is only beginning.
 pub(crate) const TRIES: u32 = 200;
@@ -76,6 +76,18 @@ impl Pod {
         let stdin = if spec.stdin { Some(next()?) } else { None };
         let stdout = next()?;
         let stderr = if spec.tty { None } else { Some(next()?) };
+        Ok(Exec { stdin, stdout, stderr, control })
+    }
+
+    /// Takes part in what a running container says from now on, and hears. Its `control` gives the
+    /// exit code as that of [`Pod::exec`] does, takes `"closeStdin"` too, and can be closed early
+    /// without harm. A container whose output is not taken waits for it, though not for long.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`].
+    pub fn attach(&self, spec: &AttachSpec) -> Result<Exec, Error> {
+        let control = self.ask(&Request::Attach(spec.clone()))?;
+        let Attached { stdout, stderr, stdin } = self.or_gone(control::read_attached(&control))?;
         Ok(Exec { stdin, stdout, stderr, control })
     }
 
