@@ -30,6 +30,8 @@ impl Stack {
     pub(crate) fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
         let tun = std::io::stdin().as_fd().try_clone_to_owned().expect("standard input is open");
         let mut config = Config::new(tun);
+        // The servers of the cases are on this machine; who leaves that out is refused them.
+        config.policy = config.policy.reaching_this_machine();
         adjust(&mut config);
         let counters = Arc::clone(&config.counters);
         let (stopped, stop) = std::io::pipe().expect("a pipe");

@@ -24,6 +24,7 @@ pub(crate) fn play() -> ExitCode {
         ["speak-and-read", address] => speak_and_read(address),
         ["reset", address] => reset(address),
         ["idle", address, count] => idle(address, count),
+        ["answer-once", address] => answer_once(address),
         ["datagram", address, text] => datagram(address, text),
         _ => panic!("unknown: {words:?}"),
     };
@@ -46,6 +47,14 @@ fn ask(address: &str, text: &str) -> Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// Answers one connection as a server of another machine; the first line says that it listens.
+fn answer_once(address: &str) -> Result<String> {
+    let listener = std::net::TcpListener::bind(address)?;
+    println!("listening");
+    crate::host::answer(listener.accept()?.0, b"you said ");
+    Ok("answered".to_owned())
 }
 
 /// Asks on many connections, one after the other.
