@@ -4,13 +4,11 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, UdpSocket};
 use std::time::Duration;
 
+use crate::Case;
 use crate::host::{HOST, Stack, answer, echo_datagrams, serve};
 use crate::pod::{drain, pour};
 use crate::rig::{Neighbour, in_pod};
 use netstack::{Config, POD_IP, PREFIX, Policy};
-
-/// A case, by its name.
-type Case = (&'static str, fn());
 
 pub(crate) const ALL: &[Case] = &[
     ("tcp_reaches_a_server_of_the_host", tcp_reaches_a_server_of_the_host),

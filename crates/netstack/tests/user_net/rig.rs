@@ -161,6 +161,14 @@ pub(crate) fn in_pod(words: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("the pod prints text").trim().to_owned()
 }
 
+/// Lets this process open as many files as it ever may: a usual soft limit is 1,024.
+pub(crate) fn more_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: maximum, maximum };
+    setrlimit(Resource::Nofile, limit).expect("the soft limit may be raised");
+}
+
 pub(crate) fn program() -> PathBuf {
     std::env::current_exe().expect("this program has a path")
 }
