@@ -13,6 +13,7 @@ mod objects;
 mod owners;
 mod pods;
 mod probes;
+mod streams;
 mod support;
 mod watches;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
                 images::trials(),
                 leaving::trials(),
                 kubectl::trials(),
+                streams::trials(),
             ]
             .into_iter()
             .flatten()
