@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+mod compare;
 mod crash;
 mod images;
 mod inside;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
                 leaving::trials(),
                 kubectl::trials(),
                 streams::trials(),
+                compare::trials(),
             ]
             .into_iter()
             .flatten()
