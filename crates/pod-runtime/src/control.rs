@@ -28,9 +28,15 @@ pub(crate) enum Request {
         /// Milliseconds between SIGTERM and SIGKILL.
         grace_millis: u64,
     },
+    /// Replaces the files of a volume by those in [`crate::folder::Folder::fresh`]. A [`Reply`];
+    /// then the end.
+    Files {
+        /// The volume.
+        volume: String,
+    },
 }
 
-/// Answers [`Request::Exec`] and [`Request::Stop`].
+/// Answers all but [`Request::Status`] and [`Request::Subscribe`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Reply {

@@ -1,5 +1,6 @@
 //! A running pod as its caller holds it: every call is one connection to its shim.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -10,7 +11,7 @@ use crate::control::{self, Request};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, ShimIdentity};
 use crate::shim::{cgroup, clean};
-use crate::spec::{ExecSpec, PodStatus};
+use crate::spec::{ExecSpec, FileContent, PodStatus};
 
 /// How often and how long apart a shim is looked at that is only beginning.
 pub(crate) const TRIES: u32 = 200;
@@ -92,6 +93,26 @@ impl Pod {
     pub fn stop(&self, grace: Duration) -> Result<(), Error> {
         let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.or_gone(control::read_reply(&self.ask(&Request::Stop { grace_millis })?)).map(drop)
+    }
+
+    /// Replaces the files of a volume, all at once: who reads by way of the volume's folder sees
+    /// the old or the new ones. What is mounted by a sub path stays as it was.
+    ///
+    /// # Errors
+    /// [`Error::Program`] when the volume is no [`crate::spec::Volume::Files`], [`Error::Gone`].
+    pub fn replace_files(
+        &self,
+        volume: &str,
+        files: &BTreeMap<String, FileContent>,
+    ) -> Result<(), Error> {
+        folder::check_name(volume)?;
+        let fresh = self.folder.fresh(volume);
+        folder::write_json(&fresh, files).doing("writing a volume's files")?;
+        let request = Request::Files { volume: volume.to_owned() };
+        let asked = self.ask(&request).and_then(|stream| control::read_reply(&stream));
+        // They may be secrets; the pod's folder goes with the pod in any case.
+        std::fs::remove_file(fresh).ok();
+        self.or_gone(asked).map(drop)
     }
 
     /// Removes what is left of it; kills what still runs.

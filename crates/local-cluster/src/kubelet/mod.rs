@@ -14,10 +14,13 @@ mod files;
 mod image;
 mod manager;
 mod node;
+mod object;
 mod pause;
 mod phase;
 mod probes;
 mod pull;
+mod purse;
+mod refresh;
 mod refused;
 mod render;
 mod scheduler;
@@ -38,8 +41,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::images::ImageSource;
 use crate::store::{Store, WriteError};
+use crate::tokens::Tokens;
 
-pub(crate) use env::{FIELDS, knows_field};
+pub(crate) use env::{FIELDS, knows_field, shows_field};
 pub(crate) use node::NAME as NODE;
 
 /// The pods that run, for those who want their output.
@@ -50,6 +54,7 @@ pub(crate) struct Pods {
     /// Told of each pod that is started.
     started: Arc<Notify>,
     images: Option<Arc<dyn ImageSource>>,
+    tokens: Arc<Tokens>,
 }
 
 impl Pods {
@@ -57,8 +62,9 @@ impl Pods {
         runtime: Runtime,
         dir: PathBuf,
         images: Option<Arc<dyn ImageSource>>,
+        tokens: Arc<Tokens>,
     ) -> Self {
-        Self { runtime, dir, started: Arc::default(), images }
+        Self { runtime, dir, started: Arc::default(), images, tokens }
     }
 
     /// Finds a running pod. Blocks.

@@ -14,6 +14,7 @@ mod owners;
 mod pods;
 mod probes;
 mod support;
+mod volumes;
 mod watches;
 
 fn main() -> ExitCode {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
                 crash::trials(),
                 pods::trials(),
                 probes::trials(),
+                volumes::trials(),
                 images::trials(),
                 leaving::trials(),
                 kubectl::trials(),

@@ -15,10 +15,10 @@ use super::life::Happening;
 use super::state::Shared;
 use super::{cgroup, logs, threads};
 use crate::control::{self, ExecInput, ExecOutput, Reply, Request};
-use crate::fdpass;
 use crate::spec::ExecSpec;
 use crate::zygote::failure::{Failure, Step};
 use crate::zygote::message::{Key, Order, Stdio};
+use crate::{fdpass, folder};
 
 const SIGHUP: i32 = 1;
 const SIGKILL: i32 = 9;
@@ -58,6 +58,14 @@ fn answer(shared: &Arc<Shared>, mut stream: UnixStream) -> io::Result<()> {
             stream.write_all(&control::line(&Reply::Done))
         }
         Request::Exec(spec) => exec(shared, &spec, stream),
+        Request::Files { volume } => {
+            let given = folder::read_json(&shared.folder().fresh(&volume))?;
+            let reply = match shared.link.replace(volume, given) {
+                Ok(()) => Reply::Done,
+                Err(failure) => Reply::Program(failure.to_string()),
+            };
+            stream.write_all(&control::line(&reply))
+        }
     }
 }
 

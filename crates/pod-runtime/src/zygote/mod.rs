@@ -9,6 +9,7 @@ pub(crate) mod container;
 pub(crate) mod devices;
 pub(crate) mod etc;
 pub(crate) mod failure;
+mod files;
 pub(crate) mod images;
 pub(crate) mod message;
 pub(crate) mod mounts;
@@ -217,6 +218,13 @@ impl Zygote {
                 let Some(report) = fds.into_iter().next().map(UnixStream::from) else { return };
                 // Without one the report ends without a word.
                 tun::socket().and_then(|it| fdpass::send_all(&report, b"S", &[it.as_fd()])).ok();
+            }
+            Order::Files { volume, files } => {
+                let Some(mut report) = fds.into_iter().next().map(UnixStream::from) else { return };
+                if let Err(failure) = volumes::update(&self.setup, &volume, &files) {
+                    // If the shim no longer listens, nobody asks.
+                    report.write_all(&failure.to_report()).ok();
+                }
             }
             Order::Run { key, container, stdio, again } => {
                 let Some(streams) = Streams::new(stdio, fds) else { return };
