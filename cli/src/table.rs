@@ -75,6 +75,7 @@ pub(crate) fn sample() -> WeaverView {
         tags: std::collections::BTreeMap::new(),
         resources: wire::api::Resources::default(),
         tty: true,
+        root: false,
         warnings: Vec::new(),
         attach_url: "ws://127.0.0.1/".into(),
     }

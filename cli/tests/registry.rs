@@ -20,7 +20,8 @@ const CASES: &[Case] = &[
     ("registry::wants_a_login", wants_a_login),
     ("registry::a_mirror_has_what_is_not_its_own", mirror),
 ];
-const DEBIAN: &[Case] = &[("registry::debian", debian)];
+const DEBIAN: &[Case] =
+    &[("registry::debian", debian), ("registry::root_installs_packages", root_installs_packages)];
 
 fn main() -> ExitCode {
     let missing = ["docker-registry", "buildah", "busybox"].into_iter().filter(|name| !has(name));
@@ -127,4 +128,31 @@ fn debian() {
     terminal.send("perl -e 'print 6*7, qq(\\n)'; exit\r");
     terminal.sees("\n42");
     assert_eq!(terminal.end(), 0);
+}
+
+/// A package with a user of its own, a file for it, and a script that becomes it.
+const PACKAGE: &str = r#"set -e
+mkdir -p p/DEBIAN p/opt/tool && cd p
+echo hello >opt/tool/file
+printf 'Package: tool\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.example>\nDescription: t\n' >DEBIAN/control
+printf '#!/bin/sh\nset -e\nuseradd --system tooluser\nchown tooluser: /opt/tool/file\nchmod 600 /opt/tool/file\n' >DEBIAN/postinst
+chmod 755 DEBIAN/postinst && cd ..
+dpkg-deb --build p /tmp/tool.deb >/dev/null
+apt-get install --yes --quiet /tmp/tool.deb >/tmp/log 2>&1 || { cat /tmp/log; exit 9; }
+id -u; stat -c %U:%a /opt/tool/file; su tooluser -s /bin/sh -c 'id -un; cat /opt/tool/file'
+dpkg --purge tool >/dev/null && echo purged
+mount -t tmpfs none /mnt 2>/dev/null || echo no mounts
+"#;
+
+fn root_installs_packages() {
+    let (world, host) = signed_in();
+    let line = format!("new --local --rm --root --image {host}/debian:12 -- bash -c");
+    let output = world.run_with(&line, &[PACKAGE]);
+    if !has_many_ids() {
+        assert_ne!(code(&output), 0, "one id cannot be two users");
+        return;
+    }
+    assert_eq!(code(&output), 0, "{}", show(&output));
+    let said = "0\ntooluser:600\ntooluser\nhello\npurged\nno mounts\n";
+    assert_eq!(text(&output.stdout), said, "{}", show(&output));
 }

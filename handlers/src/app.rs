@@ -55,6 +55,7 @@ impl App {
             max_ttl: parts.cluster.settings().max_lifetime,
             max_cpu_millicores: parts.api.weaver_max_cpu,
             max_memory_mb: parts.api.weaver_max_memory,
+            root: parts.api.weaver_allow_root,
         };
         let caller = Caller::local(&parts.api.local_user);
         let cleaning = TaskTracker::new();

@@ -48,6 +48,9 @@ pub struct ApiArgs {
     /// Most memory that one weaver may ask for
     #[arg(long, env = "LOOM_SERVER_WEAVER_MAX_MEMORY", default_value = "256Gi", value_parser = cluster::mebibytes)]
     pub weaver_max_memory: u64,
+    /// Let weavers run as root, in user namespaces; their namespace's pod security must allow it too
+    #[arg(long, env = "LOOM_SERVER_WEAVER_ALLOW_ROOT")]
+    pub weaver_allow_root: bool,
     /// URL of the relay, for attach_url; without it the address under which this server was called
     #[arg(long, env = "LOOM_SERVER_RELAY_URL", value_name = "URL", value_parser = relay_url)]
     pub relay_url: Option<Url>,

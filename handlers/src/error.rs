@@ -60,6 +60,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Field(error) => error.into(),
+            Refusal::Root => Self::new(Code::RootNotAllowed, refusal.to_string()),
         }
     }
 }

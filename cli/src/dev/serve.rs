@@ -96,6 +96,10 @@ fn run(dirs: &Dirs, ready: impl FnOnce(&Running) -> Result<(), Failure>) -> Resu
     if std::env::var_os("LOOM_SERVER_WEAVER_IMAGE").is_none() {
         args.api.weaver_image = HOST_IMAGE.parse()?;
     }
+    // Every pod here has a user namespace.
+    if std::env::var_os("LOOM_SERVER_WEAVER_ALLOW_ROOT").is_none() {
+        args.api.weaver_allow_root = true;
+    }
     let Some(_lock) = state::lock_daemon(dirs)? else {
         return Err(Failure::new("another `loom dev` serves this folder already")
             .next("`loom dev status` shows it, `loom dev stop` stops it"));

@@ -27,7 +27,8 @@ Examples:
   loom new -e DEBUG=1 --name web                       with a variable and a name of its own
   loom new --rm -- make test                           runs a program, returns its code, is gone
   id=$(loom new --no-attach)                           only makes it and prints its id
-  loom new --image debian:12                           another image, on a cluster
+  loom new --image debian:12                           another image
+  loom new --image debian:12 --root                    as root, so that apt can install
 
 Without a terminal: with CMD its output is passed on as it is, without CMD the id is printed.
 Ctrl+D on an empty line or exit detaches; the weaver lives on until its time is over.
@@ -65,6 +66,10 @@ pub(crate) struct Args {
     /// Memory it may use, such as 512Mi or 2Gi; without it the server's default
     #[arg(long, value_name = "SIZE", value_parser = cluster::mebibytes)]
     memory: Option<u64>,
+    /// Be root in it, so that packages can be installed: in a user namespace, where the server allows
+    /// it
+    #[arg(long)]
+    root: bool,
     /// Wait until it is ready, print its id, and leave it alone
     #[arg(long)]
     no_attach: bool,
@@ -170,6 +175,7 @@ fn request(args: &Args, env: Env) -> CreateWeaver {
         tags: args.tag.iter().cloned().collect(),
         resources: (resources != Resources::default()).then_some(resources),
         tty: Some(tty),
+        root: args.root.then_some(true),
         terminal: Some(terminal()),
     }
 }

@@ -91,6 +91,7 @@ fn spec(id: &str) -> PodSpec {
         workdir: "/workspace".into(),
         uid: 1000,
         gid: 1000,
+        capabilities: Vec::new(),
         mounts: Vec::new(),
         read_only_root: false,
         limits: Limits { cpu_millis: Some(2000), memory_bytes: Some(2 << 30) },

@@ -163,6 +163,8 @@ pub struct ContainerSpec {
     pub uid: u32,
     /// Group id inside the pod.
     pub gid: u32,
+    /// What root of the container may do, by names such as `CHOWN`; anybody else may do nothing.
+    pub capabilities: Vec<String>,
     /// Volumes and where they appear.
     pub mounts: Vec<Mount>,
     /// Whether the root file system refuses writes outside volumes.

@@ -14,11 +14,18 @@ pub struct Policy {
     pub max_cpu_millicores: u64,
     /// Most MiB of memory one weaver may have.
     pub max_memory_mb: u64,
+    /// Whether weavers may run as root of a user namespace.
+    pub root: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { max_ttl: Ttl::MAX, max_cpu_millicores: 64_000, max_memory_mb: 256 * 1024 }
+        Self {
+            max_ttl: Ttl::MAX,
+            max_cpu_millicores: 64_000,
+            max_memory_mb: 256 * 1024,
+            root: false,
+        }
     }
 }
 
@@ -28,6 +35,9 @@ pub enum Refusal {
     /// The request is wrong in itself (HTTP 400).
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// This deployment has no weavers that run as root (HTTP 403).
+    #[error("weavers that run as root are not allowed here")]
+    Root,
 }
 
 /// A spec that policy has let through; nothing else can be written as a pod.
@@ -55,13 +65,17 @@ impl Policy {
     /// Lets a spec through or says why not.
     ///
     /// # Errors
-    /// [`Refusal::Field`] names the field that is wrong or too large.
+    /// [`Refusal::Field`] names the field that is wrong or too large; [`Refusal::Root`] is for what
+    /// only other deployments allow.
     pub fn admit(&self, id: WeaverId, spec: WeaverSpec) -> Result<Admitted, Refusal> {
         spec.check()?;
         self.ttl(spec.ttl)?;
         let (cpu, memory) = (spec.resources.cpu_millicores, spec.resources.memory_mb);
         within(CPU, cpu, 10..=self.max_cpu_millicores, "thousandths of a CPU")?;
         within(MEMORY, memory, 16..=self.max_memory_mb, "MiB")?;
+        if spec.root && !self.root {
+            return Err(Refusal::Root);
+        }
         Ok(Admitted { id, spec })
     }
 
@@ -107,6 +121,15 @@ mod tests {
         let weaver = Weaver::sample();
         let admitted = Policy::default().admit(weaver.id, weaver.spec.clone()).unwrap();
         assert_eq!(admitted.spec(), &weaver.spec);
+    }
+
+    #[test]
+    fn only_who_may_is_root() {
+        let mut spec = Weaver::sample().spec;
+        spec.root = true;
+        let id = Weaver::sample().id;
+        assert_eq!(Policy::default().admit(id, spec.clone()), Err(Refusal::Root));
+        assert!(Policy { root: true, ..Policy::default() }.admit(id, spec).is_ok());
     }
 
     #[test]

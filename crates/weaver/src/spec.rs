@@ -36,6 +36,8 @@ pub struct WeaverSpec {
     pub resources: Resources,
     /// Whether the program runs on a terminal.
     pub tty: bool,
+    /// Whether it runs as root of a user namespace.
+    pub root: bool,
     /// The caller's terminal.
     pub terminal: Terminal,
 }

@@ -151,6 +151,7 @@ impl From<SampleFields> for WeaverSpec {
             ttl: crate::Ttl::default(),
             resources: crate::Resources::default(),
             tty: true,
+            root: false,
             terminal: crate::Terminal::default(),
         }
     }

@@ -64,6 +64,10 @@ pub struct CreateWeaver {
     /// Whether the program runs on a terminal; true without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<bool>,
+    /// Whether it runs as root, in a user namespace, where the deployment allows it; false without
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<bool>,
     /// The caller's TERM, COLORTERM and LANG.
     #[serde(default, deserialize_with = "terminal", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -154,6 +158,9 @@ pub struct WeaverView {
     pub resources: Resources,
     /// Whether its program runs on a terminal.
     pub tty: bool,
+    /// Whether it runs as root of a user namespace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub root: bool,
     /// What the cluster could not do for it, e.g. enforce limits.
     #[serde(default)]
     pub warnings: Vec<String>,

@@ -69,6 +69,8 @@ codes! {
     Unauthenticated = "unauthenticated", 401, "Unauthorized";
     /// Known, but not allowed.
     Forbidden = "forbidden", 403, "Forbidden";
+    /// Weavers of this deployment do not run as root.
+    RootNotAllowed = "root_not_allowed", 403, "Forbidden";
     /// There is no such thing, or it is not yours.
     NotFound = "not_found", 404, "Not Found";
     /// The path exists, the method does not.

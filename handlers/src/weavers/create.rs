@@ -200,6 +200,7 @@ fn spec(app: &App, caller: &Caller, asked: CreateWeaver) -> Result<WeaverSpec, A
             memory_mb: resources.memory_mb,
         },
         tty: asked.tty.unwrap_or(true),
+        root: asked.root.unwrap_or(false),
         terminal: asked.terminal.unwrap_or_default(),
     })
 }

@@ -66,6 +66,7 @@ pub(crate) fn view(found: Found, now: Timestamp, settings: &Settings, base: &Bas
         tags: BTreeMap::from(spec.tags),
         resources: amounts(settings.limits_of(&spec.resources)),
         tty: spec.tty,
+        root: spec.root,
         warnings: pod.limits_not_enforced.into_iter().collect(),
         attach_url: format!("{}/api/weavers/{}/attach", base.0, weaver.id),
     }

@@ -91,6 +91,15 @@ async fn another_organization_is_forbidden() {
 }
 
 #[tokio::test]
+async fn root_is_for_servers_that_allow_it() {
+    let Rig { fake, server } = rig().await;
+    let refused = server.create(json!({"root": true})).await.problem();
+    assert_eq!((refused.0, refused.1.as_str()), (403, "root_not_allowed"));
+    assert!(fake.store().pods().is_empty());
+    assert_eq!(server.create(json!({"root": false})).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
 async fn a_key_finds_its_weaver_again() {
     let Rig { fake, server } = rig().await;
     let first = server.create_with_key("k", &documents()).await;

@@ -37,6 +37,9 @@ pub(crate) struct Stored {
     pub(crate) resources: Resources,
     /// Whether it runs on a terminal.
     pub(crate) tty: bool,
+    /// Whether it runs as root of a user namespace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) root: bool,
     /// The caller's terminal.
     #[serde(default)]
     pub(crate) terminal: Terminal,
@@ -77,6 +80,7 @@ impl Stored {
             workdir: spec.workdir.clone(),
             resources: spec.resources,
             tty: spec.tty,
+            root: spec.root,
             terminal: spec.terminal.clone(),
             env_count: spec.env.iter().count(),
         }

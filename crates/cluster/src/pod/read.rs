@@ -126,6 +126,7 @@ fn spec(pod: &Pod, container: &Container, stored: Stored) -> Result<WeaverSpec, 
         ttl: stored.lifetime_hours,
         resources: stored.resources,
         tty: stored.tty,
+        root: stored.root,
         terminal: stored.terminal,
     })
 }

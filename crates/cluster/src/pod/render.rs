@@ -77,12 +77,13 @@ fn pod_spec(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> PodSpec {
         automount_service_account_token: Some(false),
         containers: vec![container(id, spec, settings)],
         enable_service_links: Some(false),
+        host_users: spec.root.then_some(false),
         hostname: Some(hostname(id, spec)),
         image_pull_secrets: pull_secrets(settings),
         init_containers: copies.then(|| vec![tools_container(settings)]),
         restart_policy: Some("Never".to_owned()),
         runtime_class_name: settings.runtime_class.clone(),
-        security_context: Some(pod_security()),
+        security_context: Some(pod_security(spec)),
         termination_grace_period_seconds: Some(5),
         volumes: Some(volumes(settings)),
         ..PodSpec::default()
@@ -106,12 +107,14 @@ fn pull_secrets(settings: &Settings) -> Option<Vec<LocalObjectReference>> {
     (!secrets.is_empty()).then_some(secrets)
 }
 
-fn pod_security() -> PodSecurityContext {
+/// Who is root is that only inside: `hostUsers` is false then.
+fn pod_security(spec: &WeaverSpec) -> PodSecurityContext {
+    let user = if spec.root { 0 } else { USER };
     PodSecurityContext {
-        fs_group: Some(USER),
-        run_as_group: Some(USER),
-        run_as_non_root: Some(true),
-        run_as_user: Some(USER),
+        fs_group: Some(user),
+        run_as_group: Some(user),
+        run_as_non_root: Some(!spec.root),
+        run_as_user: Some(user),
         seccomp_profile: Some(SeccompProfile {
             type_: "RuntimeDefault".to_owned(),
             ..SeccompProfile::default()
@@ -120,10 +123,12 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn container_security() -> SecurityContext {
+/// Root keeps what containers have by default: without it, nothing could be installed.
+fn container_security(root: bool) -> SecurityContext {
+    let none = || Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None };
     SecurityContext {
         allow_privilege_escalation: Some(false),
-        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        capabilities: (!root).then(none),
         ..SecurityContext::default()
     }
 }
@@ -141,7 +146,7 @@ fn container(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> Container 
             limits: Some(quantities(settings.limits_of(&spec.resources))),
             claims: None,
         }),
-        security_context: Some(container_security()),
+        security_context: Some(container_security(spec.root)),
         startup_probe: Some(startup_probe()),
         volume_mounts: Some(vec![
             mount(keys::TOOLS_VOLUME, keys::TOOLS_PATH, true),
@@ -230,7 +235,7 @@ fn tools_container(settings: &Settings) -> Container {
             limits: Some(quantities(small)),
             claims: None,
         }),
-        security_context: Some(container_security()),
+        security_context: Some(container_security(false)),
         volume_mounts: Some(vec![mount(keys::TOOLS_VOLUME, keys::TOOLS_PATH, false)]),
         ..Container::default()
     }

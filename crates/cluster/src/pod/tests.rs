@@ -183,10 +183,11 @@ fn spec() -> impl Strategy<Value = WeaverSpec> {
     let image = "[a-z]{1,8}(/[a-z]{1,8}){0,2}(:[a-z0-9]{1,8})?";
     let workdir = maybe("/[a-z$( é]{0,12}".prop_map(|text| text.parse::<Workdir>().unwrap()));
     let command = proptest::collection::vec("[!-~][ -~\n$()é-]{0,12}|--", 0..5);
-    let simple = (image, "[^\0]{0,20}", any::<bool>(), 1_u64..=48, workdir, command);
+    let simple =
+        (image, "[^\0]{0,20}", (any::<bool>(), any::<bool>()), 1_u64..=48, workdir, command);
     (identity(), tags(), env(), source(), resources(), terminal(), simple).prop_map(
         |((org, owner, name), tags, env, (repo, branch), resources, terminal, simple)| {
-            let (image, owner_name, tty, hours, workdir, command) = simple;
+            let (image, owner_name, (tty, root), hours, workdir, command) = simple;
             WeaverSpec {
                 image: image.parse().unwrap(),
                 org: org.parse().unwrap(),
@@ -202,6 +203,7 @@ fn spec() -> impl Strategy<Value = WeaverSpec> {
                 workdir,
                 resources,
                 tty,
+                root,
                 terminal,
             }
         },
@@ -215,7 +217,7 @@ proptest! {
     ) {
         let id = WeaverId::from_uuid(uuid::Uuid::from_u128(uuid));
         let created_at = Timestamp::from_second(second).unwrap();
-        let admitted = Policy::default().admit(id, spec.clone()).unwrap();
+        let admitted = Policy { root: true, ..Policy::default() }.admit(id, spec.clone()).unwrap();
         let tools_mount = if copies { ToolsMount::Init } else { ToolsMount::Image };
         let settings = Settings { tools_mount, ..settings() };
         let pod = render(&admitted, created_at, &settings);

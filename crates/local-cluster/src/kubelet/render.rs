@@ -65,6 +65,7 @@ fn container(source: &Source<'_>, given: &Value, hostname: &str) -> Result<Conta
         workdir: workdir(given, found),
         uid: user.uid,
         gid: user.gid,
+        capabilities: capabilities(given),
         mounts: mounts(given),
         read_only_root: given["securityContext"]["readOnlyRootFilesystem"] == true,
         limits: limits(given),
@@ -73,6 +74,31 @@ fn container(source: &Source<'_>, given: &Value, hostname: &str) -> Result<Conta
         tty: given["tty"] == true,
         stdin: given["stdin"] == true,
     })
+}
+
+/// What CRI-O leaves a container's root by default, and SETFCAP, which packages of programs with
+/// capabilities need.
+const CAPABILITIES: [&str; 10] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+];
+
+fn capabilities(given: &Value) -> Vec<String> {
+    let dropped = given["securityContext"]["capabilities"]["drop"].as_array();
+    let dropped: Vec<_> = dropped.into_iter().flatten().filter_map(Value::as_str).collect();
+    let is_kept = |name: &&str| {
+        let is = |drop: &&str| drop.trim_start_matches("CAP_") == *name || *drop == "ALL";
+        !dropped.iter().any(is)
+    };
+    CAPABILITIES.into_iter().filter(is_kept).map(str::to_owned).collect()
 }
 
 fn workdir(given: &Value, found: &Found) -> String {

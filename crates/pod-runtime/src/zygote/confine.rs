@@ -160,9 +160,14 @@ fn unknown_calls() -> BpfProgram {
     ]
 }
 
-/// Becomes the user, without any capability, for good.
-pub(crate) fn become_user(ids: Option<(u32, u32)>) -> Result<(), Failure> {
-    drop_bounding_set().step("dropping capabilities")?;
+/// Returns the capabilities of these names, such as `CHOWN`.
+pub(crate) fn named(names: &[String]) -> CapabilitySet {
+    names.iter().filter_map(|name| CapabilitySet::from_name(name)).collect()
+}
+
+/// Becomes the user, with no capability but these, for good.
+pub(crate) fn become_user(ids: Option<(u32, u32)>, kept: CapabilitySet) -> Result<(), Failure> {
+    drop_bounding_set(kept).step("dropping capabilities")?;
     if let Some((uid, gid)) = ids {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         set_thread_groups(&[gid]).step("setting groups")?;
@@ -170,15 +175,18 @@ pub(crate) fn become_user(ids: Option<(u32, u32)>) -> Result<(), Failure> {
         set_thread_res_uid(uid, uid, uid).step("setting the user")?;
     }
     clear_ambient_capability_set().step("dropping capabilities")?;
-    let none = CapabilitySet::empty();
-    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    set_capabilities(None, none).step("dropping capabilities")
+    let inheritable = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable };
+    set_capabilities(None, sets).step("dropping capabilities")
 }
 
 /// Also those that are newer than this program: up to the first number the kernel does not know.
-fn drop_bounding_set() -> io::Result<()> {
+fn drop_bounding_set(kept: CapabilitySet) -> io::Result<()> {
     for bit in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
+        if kept.contains(capability) {
+            continue;
+        }
         match remove_capability_from_bounding_set(capability) {
             Err(rustix::io::Errno::INVAL) => break,
             result => result?,

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use rustix::thread::{CapabilitySet, ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::confine::{self, Filters};
 use super::failure::{Failure, Step};
@@ -123,7 +123,9 @@ fn become_program(
     set_streams(streams, uid).step("preparing standard streams")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let range = context.setup.ids.is_range();
-    confine::become_user(range.then_some((uid, gid)))?;
+    let none = CapabilitySet::empty();
+    let kept = if uid == 0 { confine::named(&context.container.capabilities) } else { none };
+    confine::become_user(range.then_some((uid, gid)), kept)?;
     let workdir = &context.container.workdir;
     std::env::set_current_dir(workdir).step(&format!("chdir to {workdir:?}"))?;
     sys::close_from_on_exec(3).step("closing descriptors")?;

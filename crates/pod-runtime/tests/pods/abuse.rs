@@ -57,6 +57,7 @@ const SEEN: &[Test] = &[
     ("other_pods_files_are_not_there", Needs::Nothing, other_pods_files_are_not_there),
     ("no_capability_is_left", Needs::Nothing, no_capability_is_left),
     ("root_inside_has_no_capability", Needs::Nothing, root_inside_has_no_capability),
+    ("root_with_capabilities_stays_inside", Needs::Nothing, root_with_capabilities_stays_inside),
     ("proc_is_masked", Needs::Nothing, proc_is_masked),
     ("signals_stay_inside", Needs::Nothing, signals_stay_inside),
     ("set_user_id_programs_do_nothing", Needs::Nothing, set_user_id_programs_do_nothing),
@@ -203,6 +204,30 @@ fn root_inside_has_no_capability() -> Result<(), Failed> {
     assert_ne!(code(&bench.finish(&spec)), 0);
     let output = bench.output(&spec.id, "main");
     assert!(output.starts_with("0\n") && output.contains(NONE), "{output}");
+    Ok(())
+}
+
+/// As who installs packages: more than nobody, and still nothing outside.
+fn root_with_capabilities_stays_inside() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let attempts = "exec 2>/dev/null; grep CapEff /proc/self/status; touch /f; read _ _ ids </proc/self/uid_map
+        chown 7:7 /f || [ $ids = 1 ] && echo owned
+        hostname x && echo named; mknod /tmp/x b 1 1 && echo device; chroot / true && echo rooted
+        mount -t tmpfs x /mnt && echo mounted; umount /proc && echo bare; unshare -U true && echo apart
+        nsenter -t 1 -m true && echo entered; head -c 10 /proc/kcore
+        setpriv --reuid 65536 --clear-groups cat /proc/1/environ; setpriv --reuid 65536 ls /proc/1/fd
+        for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /proc/sys/net/ipv4/ip_forward; do
+            (echo 1 >$f) && echo $f
+        done; echo done";
+    let mut main = sh(attempts);
+    (main.uid, main.gid) = (0, 0);
+    // One that there is not is nobody's.
+    main.capabilities = ["CHOWN", "SETUID", "SETGID", "NO_SUCH"].map(str::to_owned).to_vec();
+    let spec = pod(main);
+    assert_eq!(code(&bench.finish(&spec)), 0);
+    let output = bench.output(&spec.id, "main");
+    let lines: Vec<_> = output.lines().filter(|line| *line != "/proc/sysrq-trigger").collect();
+    assert_eq!(lines, ["CapEff:\t00000000000000c1", "owned", "done"], "{output}");
     Ok(())
 }
 

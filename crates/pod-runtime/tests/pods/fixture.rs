@@ -241,6 +241,7 @@ pub(crate) fn container(name: &str, argv: &[&str]) -> ContainerSpec {
         workdir: "/workspace".to_owned(),
         uid: 1000,
         gid: 1000,
+        capabilities: Vec::new(),
         mounts: vec![mount("tools", "/run/loom/tools")],
         read_only_root: false,
         limits: Limits::default(),
