@@ -11,7 +11,7 @@ use crate::control::{self, Request};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, ShimIdentity};
 use crate::shim::{cgroup, clean};
-use crate::spec::{ExecSpec, FileContent, PodStatus};
+use crate::spec::{ExecSpec, FileContent, PodStatus, Usage};
 
 /// How often and how long apart a shim is looked at that is only beginning.
 pub(crate) const TRIES: u32 = 200;
@@ -93,6 +93,26 @@ impl Pod {
     pub fn stop(&self, grace: Duration) -> Result<(), Error> {
         let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.or_gone(control::read_reply(&self.ask(&Request::Stop { grace_millis })?)).map(drop)
+    }
+
+    /// Ends it as [`Pod::stop`] does, for a reason that its last status gives: a CamelCase word
+    /// and a message for people.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] with the last status when the pod has ended already.
+    pub fn end(&self, reason: &str, message: &str, grace: Duration) -> Result<(), Error> {
+        let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let (reason, message) = (reason.to_owned(), message.to_owned());
+        let request = Request::End { reason, message, grace_millis };
+        self.or_gone(control::read_reply(&self.ask(&request)?)).map(drop)
+    }
+
+    /// Returns what it has written to disk. Every file is looked at: it may take long.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] with the last status when the pod has ended.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        self.or_gone(control::read_value(&self.ask(&Request::Usage)?))
     }
 
     /// Replaces the files of a volume, all at once: who reads by way of the volume's folder sees

@@ -10,6 +10,7 @@ mod about;
 mod aside;
 mod env;
 mod events;
+mod evict;
 mod files;
 mod image;
 mod manager;

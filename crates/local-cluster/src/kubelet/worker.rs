@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pod_runtime::Pod;
 use pod_runtime::spec::PodStatus;
+use serde_json::Value;
 use tokio::io::{BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -21,7 +23,7 @@ use super::image::Images;
 use super::purse::Purse;
 use super::refresh::{self, Shown};
 use super::refused::Blocked;
-use super::{Pods, render, status};
+use super::{Pods, evict, render, status};
 use crate::clock;
 use crate::store::{Key, Object, Resource, Store};
 
@@ -258,8 +260,14 @@ impl Worker {
         last: &mut Option<PodStatus>,
     ) -> ControlFlow<()> {
         let (mut changes, live) = (self.store.subscribe(), self.is_live());
+        let mut too_much = pin!(evict::watch(pod.clone(), Value::clone(&self.pod)));
+        let mut evicted = false;
         loop {
             tokio::select! {
+                message = &mut too_much, if !evicted => {
+                    evicted = true;
+                    self.evict(pod, message).await;
+                }
                 () = refresh::news(&mut changes, self.purse.renew_at(), live) => {
                     self.refresh(pod).await;
                 }

@@ -9,6 +9,7 @@ mod images;
 mod inside;
 mod kubectl;
 mod leaving;
+mod limits;
 mod objects;
 mod owners;
 mod pods;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
                 pods::trials(),
                 probes::trials(),
                 volumes::trials(),
+                limits::trials(),
                 images::trials(),
                 leaving::trials(),
                 kubectl::trials(),

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::fdpass;
-use crate::spec::FileContent;
+use crate::spec::{FileContent, Usage};
 use crate::zygote::failure::{Failure, Step};
 use crate::zygote::message::{self, Event, Key, Order};
 
@@ -107,6 +107,17 @@ impl Link {
         files: BTreeMap<String, FileContent>,
     ) -> Result<(), Failure> {
         self.ask(&Order::Files { volume, files }).map(drop)
+    }
+
+    /// Returns what the pod's containers and volumes have on disk; it may take long.
+    pub(crate) fn usage(&self, containers: Vec<String>) -> Result<Usage, Failure> {
+        let (report, theirs) = UnixStream::pair().step("making a socket pair")?;
+        let order = |key| Order::Usage { key, containers };
+        self.send(order, &[theirs.as_fd()], Box::new(drop))?;
+        drop(theirs);
+        let mut text = Vec::new();
+        (&report).read_to_end(&mut text).step("counting files")?;
+        serde_json::from_slice(&text).map_err(|_| Failure::from_report(&text))
     }
 
     /// Has the zygote do something by itself.

@@ -15,7 +15,7 @@ use super::life::Happening;
 use super::state::Shared;
 use super::{cgroup, logs, threads};
 use crate::control::{self, ExecInput, ExecOutput, Reply, Request};
-use crate::spec::ExecSpec;
+use crate::spec::{ExecSpec, Usage};
 use crate::zygote::failure::{Failure, Step};
 use crate::zygote::message::{Key, Order, Stdio};
 use crate::{fdpass, folder};
@@ -57,6 +57,14 @@ fn answer(shared: &Arc<Shared>, mut stream: UnixStream) -> io::Result<()> {
             shared.happenings.send(Happening::Stop { grace }).ok();
             stream.write_all(&control::line(&Reply::Done))
         }
+        Request::End { reason, message, grace_millis } => {
+            let grace = Duration::from_millis(grace_millis);
+            let why = (reason, message);
+            // A pod whose life is over needs no end.
+            shared.happenings.send(Happening::Doom { why, grace }).ok();
+            stream.write_all(&control::line(&Reply::Done))
+        }
+        Request::Usage => stream.write_all(&control::line(&usage(shared)?)),
         Request::Exec(spec) => exec(shared, &spec, stream),
         Request::Files { volume } => {
             let given = folder::read_json(&shared.folder().fresh(&volume))?;
@@ -67,6 +75,19 @@ fn answer(shared: &Arc<Shared>, mut stream: UnixStream) -> io::Result<()> {
             stream.write_all(&control::line(&reply))
         }
     }
+}
+
+/// Adds the logs, which are not the pod's own, to what the pod has written.
+fn usage(shared: &Shared) -> io::Result<Usage> {
+    let status = shared.status();
+    let all = status.init_containers.iter().chain(&status.containers);
+    let names: Vec<String> = all.map(|container| container.name.clone()).collect();
+    let usage = shared.link.usage(names);
+    let mut usage = usage.map_err(|failure| io::Error::other(failure.to_string()))?;
+    for (name, bytes) in &mut usage.containers {
+        *bytes += logs::size(&shared.folder().log(name));
+    }
+    Ok(usage)
 }
 
 /// The pipes of a program: theirs go to the zygote, ours to whoever asked.

@@ -35,6 +35,9 @@ pub(crate) enum Order {
     Signal { key: Key, signal: i32, group: bool },
     /// Replaces the files of a volume. Descriptors: the report.
     Files { volume: String, files: BTreeMap<String, FileContent> },
+    /// Counts what has been written, in a process of its own. Descriptors: the report, through
+    /// which a [`crate::spec::Usage`] comes.
+    Usage { key: Key, containers: Vec<String> },
     /// Makes a TCP socket in the pod's network. Descriptors: the report, through which it comes.
     Socket,
 }

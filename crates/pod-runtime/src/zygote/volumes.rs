@@ -20,7 +20,7 @@ use crate::TOOLS_BINARY;
 use crate::spec::{ContainerSpec, FileContent, Image, Mount, Volume};
 
 /// Where volumes are, in the pod's `fs`.
-const FOLDER: &str = "volumes";
+pub(super) const FOLDER: &str = "volumes";
 /// Where the tools are, in the pod's `fs`.
 pub(crate) const TOOLS: &str = "tools";
 

@@ -1,17 +1,21 @@
 //! Volumes: shared, limited, read-only, and never a way out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 use pod_runtime::spec::{FileContent, Mount, Volume};
 
-use super::fixture::{Bench, code, container, exec, mount, pod, reason, sh, told};
+use super::fixture::{
+    Bench, code, container, end_of, eventually, exec, mount, pod, reason, sh, told,
+};
 use super::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("memory_volumes_are_limited", Needs::Nothing, memory_volumes_are_limited),
     ("files_have_content_and_mode", Needs::Nothing, files_have_content_and_mode),
     ("files_are_replaced_but_not_by_sub_path", Needs::Nothing, files_are_replaced),
+    ("what_is_written_is_counted", Needs::Nothing, what_is_written_is_counted),
     ("tools_are_the_running_binary", Needs::Nothing, tools_are_the_running_binary),
     ("read_only_mounts_refuse_writes", Needs::Nothing, read_only_mounts_refuse_writes),
     ("a_sub_path_is_made_and_shared", Needs::Nothing, a_sub_path_is_made_and_shared),
@@ -73,6 +77,28 @@ fn files_are_replaced() -> Result<(), Failed> {
     assert_eq!(cat("/etc/a"), "one");
     assert!(pod.replace_files("tools", &files("x")).is_err());
     assert!(!bench.state.join("pods").join(&spec.id).join("fresh-conf").exists());
+    Ok(())
+}
+
+fn what_is_written_is_counted() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let script = "umask 077; mkdir /data/a; head -c 3M /dev/zero >/data/a/x; \
+                  head -c 2M /dev/zero >/tmp/x; head -c 1M /dev/zero | tr '\\0' y; echo up >&2; \
+                  exec sleep 999";
+    let mut main = sh(script);
+    main.mounts.push(mount("data", "/data"));
+    let mut spec = pod(main);
+    spec.volumes.insert("data".into(), DISK);
+    let pod = bench.running(&spec);
+    eventually("it has written", || bench.log(&spec.id, "main").contains("stderr F up"));
+    let usage = pod.usage().unwrap();
+    let mib = |bytes: u64| bytes >> 20;
+    assert_eq!(mib(usage.volumes["data"]), 3, "{usage:?}");
+    assert_eq!(mib(usage.containers["main"]), 3, "{usage:?}");
+    pod.end("Evicted", "too much", Duration::ZERO).unwrap();
+    let status = end_of(&pod);
+    assert_eq!(status.reason, Some(("Evicted".to_owned(), "too much".to_owned())));
+    assert_eq!(code(&status), 137);
     Ok(())
 }
 

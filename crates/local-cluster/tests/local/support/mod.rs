@@ -25,6 +25,7 @@ pub(crate) enum Needs {
     Pods,
     Kubectl,
     Mounts,
+    Limits,
 }
 
 impl Needs {
@@ -42,6 +43,11 @@ impl Needs {
                 .into_iter()
                 .find(|check| check.fatal && !check.ok)
                 .map(|check| format!("no pods here: {}", check.detail)),
+            Self::Limits => Self::Pods.lacking().or_else(|| {
+                let checks = pod_runtime::probe(&std::env::temp_dir());
+                let lacks = checks.into_iter().find(|check| check.name == "cgroups" && !check.ok);
+                lacks.map(|check| format!("no limits here: {}", check.detail))
+            }),
             Self::Kubectl if !runs("kubectl", &["version", "--client"]) => {
                 Some("there is no kubectl".into())
             }
