@@ -151,6 +151,15 @@ impl Pod {
         clean::remove_folder(&self.folder, identity.as_ref()).doing("removing the pod's folder")
     }
 
+    /// Removes its files but for logs and status, once nothing of it runs.
+    pub(crate) fn forget_files(&self) -> Result<(), Error> {
+        let identity = self.shim()?;
+        if let Some(identity) = &identity {
+            clean::kill_shim(identity);
+        }
+        clean::remove_files(&self.folder, identity.as_ref()).doing("removing the pod's files")
+    }
+
     /// Returns who the shim is or was; one that lives and has not said it yet is waited for.
     fn shim(&self) -> Result<Option<ShimIdentity>, Error> {
         for _ in 0..TRIES {

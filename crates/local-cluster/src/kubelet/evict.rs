@@ -39,6 +39,18 @@ pub(super) async fn watch(pod: Pod, object: Value) -> String {
 }
 
 impl Worker {
+    /// Gives back what a pod had on disk that was ended for it; its logs stay.
+    pub(super) async fn forget_files(&self) {
+        if self.pod["status"]["reason"] != REASON {
+            return;
+        }
+        let (runtime, uid) = (self.pods.runtime.clone(), self.uid.clone());
+        match blocking(move || runtime.forget_files(&uid)).await {
+            Ok(()) | Err(pod_runtime::Error::NotFound(_)) => {}
+            Err(error) => tracing::warn!(%error, uid = self.uid, "an evicted pod's files stay"),
+        }
+    }
+
     /// Ends a pod that has taken too much.
     pub(super) async fn evict(&self, pod: &Pod, message: String) {
         self.tell(&Note::pod("Warning", REASON, message.clone()));

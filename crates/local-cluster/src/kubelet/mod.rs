@@ -18,6 +18,7 @@ mod node;
 mod object;
 mod pause;
 mod phase;
+mod pressure;
 mod probes;
 mod pull;
 mod purse;
@@ -89,6 +90,7 @@ pub(crate) async fn start(
 ) -> Result<(), WriteError> {
     node::register(&store, host)?;
     tasks.spawn(spare::keep(pods.runtime.clone(), pods.started.clone(), shutdown.clone()));
+    tasks.spawn(pressure::watch(store.clone(), pods.clone(), shutdown.clone()));
     let manager = manager::Manager::new(&store, pods, host, tasks.clone(), shutdown);
     manager.remove_orphans().await;
     tasks.spawn(manager.run());

@@ -6,10 +6,14 @@ use serde_json::{Value, json};
 
 use super::events::{self, Note};
 use super::node::{self, Capacity};
+use super::pressure;
 use super::status::set_condition;
 use crate::clock;
 use crate::pod::quantity;
 use crate::store::{Decision, Key, Object, Resource, Store, WriteError};
+
+/// Why no pod fits while the disk is nearly full.
+const DISK_FULL: &str = "node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }";
 
 /// What a pod requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,9 +33,14 @@ pub(crate) fn schedule(store: &Arc<Store>, capacity: Capacity) {
         return;
     }
     let mut used: Vec<Requests> = bound.iter().map(|pod| requests(pod)).collect();
+    let node = store.get(&Key::new(Resource::Nodes, "", node::NAME));
+    let full = node.is_some_and(|node| pressure::is_under_pressure(&node));
     for pod in waiting.iter().filter(|pod| pod["metadata"].get("deletionTimestamp").is_none()) {
         let wanted = requests(pod);
-        let lacking = lacking(capacity, &used, wanted);
+        let mut lacking = lacking(capacity, &used, wanted);
+        if full {
+            lacking.push(DISK_FULL);
+        }
         if lacking.is_empty() {
             used.push(wanted);
             bind(store, pod);

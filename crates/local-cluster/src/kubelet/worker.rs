@@ -114,6 +114,7 @@ impl Worker {
             }
             tokio::time::sleep(RETRY).await;
         }
+        self.forget_files().await;
         if !self.until_gone().await {
             return;
         }

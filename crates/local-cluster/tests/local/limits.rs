@@ -1,7 +1,7 @@
 //! Pods that take more than they may.
 
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{Api, ListParams};
+use kube::api::{Api, DeleteParams, ListParams};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::support::{Needs, block_on, client, trial, until};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_pod_that_fills_its_disk_is_evicted", Needs::Pods, disk),
+        trial("a_full_disk_ends_the_largest_pod_and_no_other", Needs::Root, full),
         trial("a_container_that_takes_too_much_memory_comes_back", Needs::Limits, memory),
     ]
 }
@@ -62,6 +63,28 @@ fn disk() {
             (told.reason.as_deref(), told.type_.as_deref()),
             (Some("Evicted"), Some("Warning"))
         );
+    });
+}
+
+fn full() {
+    let daemon = Daemon::start_all_on_disk_of(256);
+    block_on(async {
+        let pods = pods(&daemon).await;
+        create(&pods, pod("small", "head -c 20M /dev/zero >/tmp/x; exec sleep 999")).await;
+        create(&pods, pod("large", "head -c 220M /dev/zero >/tmp/x; exec sleep 999")).await;
+        let large = in_phase(&pods, "large", &["Failed"]).await;
+        let (reason, message) = why(&large);
+        assert_eq!(reason, "Evicted");
+        let low = "The node was low on resource: ephemeral-storage. Threshold quantity: ";
+        assert!(message.starts_with(low) && message.contains("Container main was using "));
+        create(&pods, pod("later", "exit 0")).await;
+        // Once what it had is given back pods start again.
+        in_phase(&pods, "later", &["Succeeded"]).await;
+        in_phase(&pods, "small", &["Running"]).await;
+        for name in ["small", "large", "later"] {
+            pods.delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
+            until(|| async { pods.get_opt(name).await.unwrap().is_none().then_some(()) }).await;
+        }
     });
 }
 

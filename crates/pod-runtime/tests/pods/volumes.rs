@@ -99,6 +99,9 @@ fn what_is_written_is_counted() -> Result<(), Failed> {
     let status = end_of(&pod);
     assert_eq!(status.reason, Some(("Evicted".to_owned(), "too much".to_owned())));
     assert_eq!(code(&status), 137);
+    bench.runtime.forget_files(&spec.id).unwrap();
+    let folder = bench.state.join("pods").join(&spec.id);
+    assert!(!folder.join("fs").exists() && bench.log(&spec.id, "main").contains("up"));
     Ok(())
 }
 

@@ -26,6 +26,7 @@ pub(crate) enum Needs {
     Kubectl,
     Mounts,
     Limits,
+    Root,
 }
 
 impl Needs {
@@ -36,6 +37,10 @@ impl Needs {
         };
         match self {
             Self::Nothing => None,
+            Self::Root if !runs("unshare", &["-m", "true"]) => {
+                Some("unshare -m is not allowed".into())
+            }
+            Self::Root => Self::Pods.lacking(),
             Self::Mounts => {
                 (!runs("unshare", &["-rm", "true"])).then(|| "unshare -rm is not allowed".into())
             }
