@@ -103,12 +103,12 @@ impl Candidate {
     }
 
     /// Who uses more than it requested comes first, then who matters less, then who uses more.
-    fn rank(&self) -> (bool, i64, u64) {
+    fn rank(&self) -> (bool, i64, i128) {
         let containers = self.pod["spec"]["containers"].as_array().into_iter().flatten();
         let requested = containers.map(Self::request).fold(0, u64::saturating_add);
         let used = evict::total(&self.usage);
         let priority = self.pod["spec"]["priority"].as_i64().unwrap_or(0);
-        (used <= requested, priority, u64::MAX - used.saturating_sub(requested))
+        (used <= requested, priority, i128::from(requested) - i128::from(used))
     }
 
     fn message(&self, disk: Disk) -> String {
@@ -194,7 +194,7 @@ mod tests {
         ];
         all.sort_by_key(Candidate::rank);
         let names: Vec<_> = all.iter().map(|c| text(&c.pod["metadata"]["name"])).collect();
-        assert_eq!(names, ["large", "small", "dear", "idle", "modest"]);
+        assert_eq!(names, ["large", "small", "dear", "modest", "idle"]);
     }
 
     #[test]
