@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error};
 use crate::fdpass;
-use crate::spec::ExecSpec;
+use crate::spec::{AttachSpec, ExecSpec};
 
 /// The longest line that is accepted.
 const MAX_LINE: usize = 1 << 20;
@@ -23,6 +23,13 @@ pub(crate) enum Request {
     Subscribe,
     /// A [`Reply`]; then this connection is the program's control.
     Exec(ExecSpec),
+    /// A [`Reply`]; then this connection is the control of what the container says and hears.
+    Attach(AttachSpec),
+    /// A [`Reply`] with a connection to a port of the pod's loopback; then the end.
+    Dial {
+        /// The port.
+        port: u16,
+    },
     /// A [`Reply`]; then the end.
     Stop {
         /// Milliseconds between SIGTERM and SIGKILL.
@@ -51,8 +58,15 @@ pub(crate) enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Reply {
-    /// It is so; an exec's file descriptors came along.
+    /// It is so; file descriptors came along if some were asked for.
     Done,
+    /// Output comes along, and errors and input if there are such, in this order.
+    Attached {
+        /// It has errors of their own.
+        stderr: bool,
+        /// It takes input, which was asked for.
+        stdin: bool,
+    },
     /// The container is not running.
     NotRunning(String),
     /// The program could not be started.
@@ -70,6 +84,8 @@ pub(crate) enum ExecInput {
         /// Characters a line.
         cols: u16,
     },
+    /// A container shall read the end of its input, for good.
+    CloseStdin,
 }
 
 /// Said on the control of a running program, by the shim.
@@ -112,6 +128,31 @@ pub(crate) fn read_reply(stream: &UnixStream) -> Result<Vec<OwnedFd>, Error> {
     let (text, fds) = read_line(stream).doing("reading the shim's reply")?;
     match serde_json::from_slice(&text).map_err(Error::Protocol)? {
         Reply::Done => Ok(fds),
+        Reply::Attached { .. } => Err(Error::Protocol(serde::de::Error::custom("not asked for"))),
+        Reply::NotRunning(name) => Err(Error::NotRunning(name)),
+        Reply::Program(message) => Err(Error::Program(message)),
+    }
+}
+
+/// The ends of a container's streams that were asked for.
+pub(crate) struct Attached {
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: Option<OwnedFd>,
+    pub(crate) stdin: Option<OwnedFd>,
+}
+
+/// Reads the reply to [`Request::Attach`].
+pub(crate) fn read_attached(stream: &UnixStream) -> Result<Attached, Error> {
+    let (text, fds) = read_line(stream).doing("reading the shim's reply")?;
+    let mut fds = fds.into_iter();
+    let mut next = || fds.next().ok_or(io::ErrorKind::UnexpectedEof).doing("taking a pipe");
+    match serde_json::from_slice(&text).map_err(Error::Protocol)? {
+        Reply::Attached { stderr, stdin } => Ok(Attached {
+            stdout: next()?,
+            stderr: stderr.then(&mut next).transpose()?,
+            stdin: stdin.then(&mut next).transpose()?,
+        }),
+        Reply::Done => Err(Error::Protocol(serde::de::Error::custom("not asked for"))),
         Reply::NotRunning(name) => Err(Error::NotRunning(name)),
         Reply::Program(message) => Err(Error::Program(message)),
     }

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::control::{self, Request};
+use crate::control::{self, Attached, Request};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, ShimIdentity};
 use crate::shim::{cgroup, clean};
-use crate::spec::{ExecSpec, FileContent, PodStatus, Usage};
+use crate::spec::{AttachSpec, ExecSpec, FileContent, PodStatus, Usage};
 
 /// How often and how long apart a shim is looked at that is only beginning.
 pub(crate) const TRIES: u32 = 200;
@@ -77,6 +78,28 @@ impl Pod {
         let stdout = next()?;
         let stderr = if spec.tty { None } else { Some(next()?) };
         Ok(Exec { stdin, stdout, stderr, control })
+    }
+
+    /// Takes part in what a running container says from now on, and hears. Its `control` gives the
+    /// exit code as that of [`Pod::exec`] does, takes `"closeStdin"` too, and can be closed early
+    /// without harm. A container whose output is not taken waits for it, though not for long.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`].
+    pub fn attach(&self, spec: &AttachSpec) -> Result<Exec, Error> {
+        let control = self.ask(&Request::Attach(spec.clone()))?;
+        let Attached { stdout, stderr, stdin } = self.or_gone(control::read_attached(&control))?;
+        Ok(Exec { stdin, stdout, stderr, control })
+    }
+
+    /// Connects to a port of the pod's loopback.
+    ///
+    /// # Errors
+    /// [`Error::Program`] when nobody listens there.
+    pub fn dial(&self, port: u16) -> Result<TcpStream, Error> {
+        let mut fds = self.or_gone(control::read_reply(&self.ask(&Request::Dial { port })?))?;
+        let stream = fds.pop().ok_or(io::ErrorKind::UnexpectedEof).doing("taking a connection")?;
+        Ok(stream.into())
     }
 
     /// Returns where a container's output is written, in CRI format. The file before it has

@@ -301,3 +301,12 @@ pub struct ExecSpec {
     /// Whether stdin is wanted; otherwise it is /dev/null.
     pub stdin: bool,
 }
+
+/// What is wanted of a running container's own streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachSpec {
+    /// Which container.
+    pub container: String,
+    /// Whether something is to be written to it.
+    pub stdin: bool,
+}

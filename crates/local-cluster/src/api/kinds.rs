@@ -35,8 +35,10 @@ pub(crate) const VERBS: &[&str] =
 const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 const TOKEN: &[(&str, &str, &[&str])] = &[("token", "TokenRequest", &["create"])];
 const POD_SUBRESOURCES: &[(&str, &str, &[&str])] = &[
+    ("attach", "PodAttachOptions", &["create", "get"]),
     ("exec", "PodExecOptions", &["create", "get"]),
     ("log", "Pod", &["get"]),
+    ("portforward", "PodPortForwardOptions", &["create", "get"]),
     ("status", "Pod", STATUS_VERBS),
 ];
 const STATUS_OF_NAMESPACE: &[(&str, &str, &[&str])] = &[("status", "Namespace", STATUS_VERBS)];

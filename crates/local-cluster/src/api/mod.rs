@@ -5,6 +5,7 @@
 //! ```
 
 mod apply;
+mod attach;
 mod decode;
 mod delete;
 mod discovery;
@@ -14,6 +15,7 @@ mod log;
 mod names;
 mod openapi;
 mod patch;
+mod portforward;
 mod prepare;
 mod protobuf;
 mod read;
@@ -23,6 +25,7 @@ mod respond;
 mod reviews;
 mod selector;
 mod status;
+mod streams;
 mod table;
 mod token_request;
 mod watch;
@@ -224,7 +227,9 @@ async fn subresource(
             token_request::create(api, target, &body(request).await?, format)
         }
         ("log", "get") => log::answer(api, target, query).await,
+        ("attach", "get" | "create") => attach::answer(api, target, query, request).await,
         ("exec", "get" | "create") => exec::answer(api, target, query, request).await,
+        ("portforward", "get" | "create") => portforward::answer(api, target, query, request).await,
         _ => Err(Refusal::method(request.method().as_str())),
     }
 }

@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(target("namespaces/a/status").unwrap(), "namespaces  a status");
         assert_eq!(target("nodes/n").unwrap(), "nodes  n ");
         for missing in
-            ["", "pods/x", "services", "namespaces/a/services", "namespaces/a/pods/b/attach"]
+            ["", "pods/x", "services", "namespaces/a/services", "namespaces/a/pods/b/proxy"]
         {
             assert!(target(missing).is_none(), "{missing}");
         }

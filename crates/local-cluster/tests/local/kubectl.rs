@@ -38,7 +38,7 @@ spec:
     command: [bash, -c, 'echo hello; while [ ! -s ~/stop ] || kill -0 $(cat ~/stop) 2>/dev/null; do sleep 0.05; done; echo over']
 "#;
 
-fn command(daemon: &Daemon, args: &[&str]) -> Command {
+pub(crate) fn command(daemon: &Daemon, args: &[&str]) -> Command {
     let mut command = Command::new("kubectl");
     command.arg("--kubeconfig").arg(daemon.kubeconfig()).arg("--request-timeout=60s").args(args);
     // Its discovery cache belongs to the cluster.
@@ -46,7 +46,7 @@ fn command(daemon: &Daemon, args: &[&str]) -> Command {
     command
 }
 
-fn run(daemon: &Daemon, args: &[&str], input: &str) -> Output {
+pub(crate) fn run(daemon: &Daemon, args: &[&str], input: &str) -> Output {
     let mut command = command(daemon, args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -54,14 +54,14 @@ fn run(daemon: &Daemon, args: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn ok(daemon: &Daemon, args: &[&str], input: &str) -> String {
+pub(crate) fn ok(daemon: &Daemon, args: &[&str], input: &str) -> String {
     let output = run(daemon, args, input);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn fails(daemon: &Daemon, args: &[&str], input: &str) -> String {
+pub(crate) fn fails(daemon: &Daemon, args: &[&str], input: &str) -> String {
     let output = run(daemon, args, input);
     assert!(!output.status.success(), "{args:?} went well");
     String::from_utf8(output.stderr).unwrap()

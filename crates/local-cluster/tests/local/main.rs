@@ -14,6 +14,7 @@ mod objects;
 mod owners;
 mod pods;
 mod probes;
+mod streams;
 mod support;
 mod volumes;
 mod watches;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
                 images::trials(),
                 leaving::trials(),
                 kubectl::trials(),
+                streams::trials(),
             ]
             .into_iter()
             .flatten()

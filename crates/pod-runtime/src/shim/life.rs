@@ -3,7 +3,7 @@
 mod course;
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::cgroup::{Cgroup, Cgroups};
+use super::console::{Console, Pipes};
 use super::link::Exit;
 use super::logs;
 use super::plan::{BackOff, Plan, Rules, Standing};
@@ -22,7 +23,7 @@ use crate::clock;
 use crate::folder::Folder;
 use crate::spec::{ContainerSpec, ContainerState, ContainerStatus, PodSpec, Probe};
 use crate::zygote::failure::{Failure, Step};
-use crate::zygote::message::{Order, Stdio};
+use crate::zygote::message::Order;
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -87,8 +88,8 @@ struct Alive {
     asked: bool,
     /// Dropped with it: ends its probes.
     probes: Vec<Sender<()>>,
-    /// Held open for as long as it runs, when it wants an input nobody gives.
-    _stdin: Option<OwnedFd>,
+    /// Keeps its input open for as long as it runs, whoever gives any.
+    console: Arc<Console>,
 }
 
 /// A container that has ended at least once.
@@ -230,10 +231,11 @@ impl Life {
         let on_exit = move |exit| drop(ended.send(Happening::Ended { slot, exit }));
         let started = self.shared.link.start(order, &fds, Box::new(on_exit))?;
         let (started_at, key) = (clock::now(), started.key);
-        let running = Running { key, cgroup_procs: cgroup.procs() };
+        let (console, log) =
+            pipes.into_console(started.master, log_path).step("starting the log's thread")?;
+        let cgroup_procs = cgroup.procs();
+        let running = Running { key, cgroup_procs, console: console.clone() };
         self.shared.set_running(&spec.name, Some(running));
-        let log = pipes.into_log(started.master, log_path);
-        let (log, stdin) = log.step("starting the log's thread")?;
         Ok(Alive {
             started_at,
             since: clock::uptime(),
@@ -245,7 +247,7 @@ impl Life {
             kill: None,
             asked: false,
             probes: Vec::new(),
-            _stdin: stdin,
+            console,
         })
     }
 
@@ -343,49 +345,4 @@ fn terminated(
 ) -> ContainerState {
     let reason = reason.to_owned();
     ContainerState::Terminated { exit_code, signal, reason, message, started_at, finished_at }
-}
-
-/// A container's standard streams: our ends and theirs.
-struct Pipes {
-    stdio: Stdio,
-    stdout: Option<(OwnedFd, OwnedFd)>,
-    stderr: Option<(OwnedFd, OwnedFd)>,
-    stdin: Option<(OwnedFd, OwnedFd)>,
-}
-
-impl Pipes {
-    fn new(spec: &ContainerSpec) -> std::io::Result<Self> {
-        if spec.tty {
-            let none = (None, None, None);
-            let (stdout, stderr, stdin) = none;
-            return Ok(Self { stdio: Stdio::Terminal, stdout, stderr, stdin });
-        }
-        Ok(Self {
-            stdio: Stdio::Pipes { stdin: spec.stdin },
-            stdout: Some(logs::pipe()?),
-            stderr: Some(logs::pipe()?),
-            stdin: if spec.stdin { Some(logs::pipe()?) } else { None },
-        })
-    }
-
-    fn theirs(&self) -> Vec<std::os::fd::BorrowedFd<'_>> {
-        let out = [&self.stdout, &self.stderr].into_iter().flatten().map(|(_, write)| write);
-        out.chain(self.stdin.as_ref().map(|(read, _)| read)).map(AsFd::as_fd).collect()
-    }
-
-    /// Copies our ends into the log; theirs are closed here.
-    fn into_log(
-        self,
-        master: Option<OwnedFd>,
-        path: std::path::PathBuf,
-    ) -> std::io::Result<(JoinHandle<()>, Option<OwnedFd>)> {
-        let stdin = match (&master, self.stdin) {
-            (Some(master), _) => Some(master.try_clone()?),
-            (None, stdin) => stdin.map(|(_, write)| write),
-        };
-        let stdout = master.or(self.stdout.map(|(read, _)| read));
-        let stderr = self.stderr.map(|(read, _)| read);
-        let stdout = stdout.ok_or(std::io::ErrorKind::NotFound)?;
-        Ok((threads::spawn("log", move || logs::copy(&path, stdout, stderr))?, stdin))
-    }
 }

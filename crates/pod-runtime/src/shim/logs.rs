@@ -18,8 +18,14 @@ const LINE: usize = 16 << 10;
 /// A line without its end is written as a part after so long, e.g. a prompt.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// Copies until both streams have ended. A terminal's output counts as stdout.
-pub(crate) fn copy(path: &Path, stdout: OwnedFd, stderr: Option<OwnedFd>) {
+/// Copies until both streams have ended, and shows everything to `tap` as it comes. A terminal's
+/// output counts as stdout.
+pub(crate) fn copy(
+    path: &Path,
+    stdout: OwnedFd,
+    stderr: Option<OwnedFd>,
+    tap: impl Fn(&str, &[u8]),
+) {
     let mut log = Log::new(path.to_owned());
     let mut sources = vec![Source::new("stdout", stdout)];
     sources.extend(stderr.map(|fd| Source::new("stderr", fd)));
@@ -32,7 +38,7 @@ pub(crate) fn copy(path: &Path, stdout: OwnedFd, stderr: Option<OwnedFd>) {
                     source.flush(now, &mut log.pending);
                     Ok(())
                 }
-                Ready::Data => source.read(now, &mut log.pending),
+                Ready::Data => source.read(now, &mut log.pending, &tap),
             };
             if open.is_err() {
                 source.flush(now, &mut log.pending);
@@ -71,18 +77,27 @@ impl Source {
     }
 
     /// Takes what is there; an error is the end.
-    fn read(&mut self, now: Timestamp, into: &mut Vec<u8>) -> io::Result<()> {
+    fn read(
+        &mut self,
+        now: Timestamp,
+        into: &mut Vec<u8>,
+        tap: &impl Fn(&str, &[u8]),
+    ) -> io::Result<()> {
         let mut wait = [PollFd::new(&self.file, PollFlags::IN)];
         if poll(&mut wait, Some(&Timespec::default()))? == 0 {
             return Ok(());
         }
         let mut buffer = [0; 64 << 10];
-        match (&self.file).read(&mut buffer)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            count => {
+        match (&self.file).read(&mut buffer) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
                 self.take(&buffer[..count], now, into);
+                tap(self.name, &buffer[..count]);
                 Ok(())
             }
+            // Whoever is attached to a terminal does not wait for it, and so it does for nobody.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

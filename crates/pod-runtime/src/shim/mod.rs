@@ -2,6 +2,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod clean;
+mod console;
 mod ground;
 pub(crate) mod ids;
 mod images;

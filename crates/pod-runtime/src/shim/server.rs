@@ -1,6 +1,7 @@
 //! Answers on the control socket, a thread for each connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::life::Happening;
 use super::state::Shared;
-use super::{cgroup, logs, threads};
+use super::{cgroup, logs, probes, threads};
 use crate::control::{self, ExecInput, ExecOutput, Reply, Request};
-use crate::spec::{ExecSpec, Usage};
+use crate::spec::{AttachSpec, ExecSpec, Usage};
 use crate::zygote::failure::{Failure, Step};
 use crate::zygote::message::{Key, Order, Stdio};
 use crate::{fdpass, folder};
@@ -26,6 +27,8 @@ const SIGKILL: i32 = 9;
 const HANG_UP_GRACE: Duration = Duration::from_secs(1);
 /// How long no connection is accepted after one that could not be.
 const OUT_OF_FILES: Duration = Duration::from_millis(20);
+/// How long a program may take to accept a connection.
+const DIAL: Duration = Duration::from_secs(10);
 /// The longest line that a program's user may send.
 const MAX_INPUT: u64 = 4096;
 
@@ -74,6 +77,33 @@ fn answer(shared: &Arc<Shared>, mut stream: UnixStream) -> io::Result<()> {
             };
             stream.write_all(&control::line(&reply))
         }
+        Request::Attach(spec) => attach(shared, &spec, stream),
+        Request::Dial { port } => dial(shared, port, stream),
+    }
+}
+
+/// Serves somebody who is attached until he leaves.
+fn attach(shared: &Shared, spec: &AttachSpec, mut stream: UnixStream) -> io::Result<()> {
+    let running = shared.running(&spec.container);
+    let attached = running.map(|running| running.console.attach(spec.stdin, &stream));
+    match attached {
+        Some(Ok(attached)) => attached.attend(&stream),
+        Some(Err(Failure::Gone)) | None => {
+            stream.write_all(&control::line(&Reply::NotRunning(spec.container.clone())))
+        }
+        Some(Err(failure)) => {
+            stream.write_all(&control::line(&Reply::Program(failure.to_string())))
+        }
+    }
+}
+
+fn dial(shared: &Shared, port: u16, mut stream: UnixStream) -> io::Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match probes::connect(shared, address, DIAL) {
+        Ok(connected) => {
+            fdpass::send_all(&stream, &control::line(&Reply::Done), &[connected.as_fd()])
+        }
+        Err(error) => stream.write_all(&control::line(&Reply::Program(error.to_string()))),
     }
 }
 
@@ -177,27 +207,13 @@ fn start<'a>(
 impl Program<'_> {
     /// Does what its user says until it ends or the user has gone.
     fn attend(&self, stream: &UnixStream) -> io::Result<()> {
-        let mut lines = BufReader::new(stream);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let count = lines.by_ref().take(MAX_INPUT).read_until(b'\n', &mut line).unwrap_or(0);
-            if count == 0 {
-                self.hang_up();
-                return Ok(());
+        hear(stream, |input| {
+            if let (ExecInput::Resize { rows, cols }, Some(master)) = (input, &self.master) {
+                resize(master, rows, cols);
             }
-            if let Ok(ExecInput::Resize { rows, cols }) = serde_json::from_slice(&line) {
-                self.resize(rows, cols);
-            }
-        }
-    }
-
-    fn resize(&self, rows: u16, cols: u16) {
-        let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
-        if let Some(master) = &self.master {
-            // A terminal whose program has ended has no size.
-            tcsetwinsize(master, size).ok();
-        }
+        });
+        self.hang_up();
+        Ok(())
     }
 
     fn hang_up(&self) {
@@ -210,4 +226,26 @@ impl Program<'_> {
             self.shared.link.signal(self.key, SIGKILL, true);
         }
     }
+}
+
+/// Takes what the user of a program says until he leaves.
+pub(super) fn hear(stream: &UnixStream, mut take: impl FnMut(ExecInput)) {
+    let mut lines = BufReader::new(stream);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let count = lines.by_ref().take(MAX_INPUT).read_until(b'\n', &mut line).unwrap_or(0);
+        if count == 0 {
+            return;
+        }
+        if let Ok(input) = serde_json::from_slice(&line) {
+            take(input);
+        }
+    }
+}
+
+pub(super) fn resize(terminal: &OwnedFd, rows: u16, cols: u16) {
+    let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+    // A terminal whose program has ended has no size.
+    tcsetwinsize(terminal, size).ok();
 }

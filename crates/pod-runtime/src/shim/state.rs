@@ -5,8 +5,9 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::console::Console;
 use super::life::Happening;
 use super::link::Link;
 use crate::control;
@@ -18,11 +19,12 @@ use crate::zygote::message::Key;
 const NOTES: usize = 16;
 
 /// A container whose first process runs.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Running {
     pub(crate) key: Key,
     /// Files that take a process into its control groups.
     pub(crate) cgroup_procs: Vec<PathBuf>,
+    pub(crate) console: Arc<Console>,
 }
 
 /// Shared by the shim's threads.

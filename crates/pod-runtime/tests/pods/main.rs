@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it is")]
 
 mod abuse;
+mod attached;
 mod fixture;
 mod inside;
 mod lasting;
@@ -80,6 +81,7 @@ fn all_tests() -> (Vec<Test>, Vec<Test>) {
         life::TESTS,
         probes::TESTS,
         programs::TESTS,
+        attached::TESTS,
         volumes::TESTS,
         lasting::TESTS,
         abuse::TESTS,

@@ -75,6 +75,7 @@ impl Life {
         if let Some(log) = alive.log.take() {
             log.join().ok();
         }
+        alive.console.close(exit.code);
         let reason = match exit.code {
             0 => "Completed",
             _ if alive.cgroup.oom_kills() > alive.ooms => "OOMKilled",

@@ -52,7 +52,11 @@ fn address(shared: &Shared, port: u16) -> SocketAddr {
 }
 
 /// Connects within the pod's network.
-fn connect(shared: &Shared, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+pub(in crate::shim) fn connect(
+    shared: &Shared,
+    to: SocketAddr,
+    patience: Duration,
+) -> io::Result<TcpStream> {
     let dial = |why: &str| io::Error::other(format!("dial tcp {to}: {why}"));
     let socket = shared.link.socket().map_err(|failure| dial(&failure.to_string()))?;
     let result = match rustix::net::connect(&socket, &to) {

@@ -17,6 +17,7 @@ use super::state::Shared;
 use super::threads;
 use crate::clock;
 use crate::spec::{NoteKind, Probe};
+pub(super) use ask::connect;
 use judge::{Judge, Pace};
 
 /// What a probe decides.

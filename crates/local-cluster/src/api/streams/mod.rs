@@ -1,0 +1,4 @@
+//! Streams over WebSocket, which `exec`, `attach` and `portforward` have in common.
+
+pub(super) mod session;
+pub(super) mod socket;
