@@ -57,7 +57,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config, stop: &OwnedFd) -> Result<Self, Error> {
-        let router = Router::new(&config);
+        let router = Router::new(&config)?;
         let outbox = Outbox::new(config.tun, config.mtu, Arc::clone(&config.counters))
             .map_err(Error::Tun)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::Events)?;

@@ -31,6 +31,7 @@ mod flow;
 mod host;
 mod nat;
 mod outbox;
+mod own;
 mod packet;
 mod policy;
 mod resolv;
@@ -109,6 +110,9 @@ pub enum Error {
     /// The event queue could not be made or waited on.
     #[error("the event queue does not work")]
     Events(#[source] rustix::io::Errno),
+    /// The kernel does not say which addresses are the machine's own (rtnetlink).
+    #[error("the kernel's routes cannot be read")]
+    Routes(#[source] rustix::io::Errno),
     /// The TUN could not be prepared or read, for example because its namespace is gone.
     #[error("the TUN does not work")]
     Tun(#[source] rustix::io::Errno),

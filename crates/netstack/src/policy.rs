@@ -16,17 +16,35 @@ const METADATA: [IpAddr; 3] = [
 /// services, multicast, broadcast and reserved space, the pod's own subnet, and every IPv6 form
 /// that carries one of those IPv4 addresses. The name server inside the subnet is not an address
 /// of the host and is routed before policy is asked.
+///
+/// The machine's other addresses change with its networks: unless
+/// [`Policy::reaching_this_machine`] allows them, the stack asks the kernel about each destination
+/// and refuses those that do not leave the machine. Services often listen on all addresses and
+/// trust whoever is inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     subnet: u32,
     mask: u32,
+    this_machine: bool,
 }
 
 impl Policy {
     /// Returns the policy for a pod in the subnet of `address` with a prefix of `prefix` bits.
     pub fn for_subnet(address: Ipv4Addr, prefix: u8) -> Self {
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-        Self { subnet: address.to_bits() & mask, mask }
+        Self { subnet: address.to_bits() & mask, mask, this_machine: false }
+    }
+
+    /// Returns the policy that also lets the pod talk to addresses of the machine's own, except
+    /// those that [`Policy::refused`] names.
+    #[must_use]
+    pub fn reaching_this_machine(self) -> Self {
+        Self { this_machine: true, ..self }
+    }
+
+    /// Tells whether addresses of the machine's own are allowed.
+    pub(crate) fn reaches_this_machine(&self) -> bool {
+        self.this_machine
     }
 
     /// Tells whether the pod may not talk to `address`.

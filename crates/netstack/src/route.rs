@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use crate::{Config, Policy};
+use crate::own::Routes;
+use crate::{Config, Error, Policy};
 
 /// The answer for one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) enum Route {
 #[derive(Debug)]
 pub(crate) struct Router {
     policy: Policy,
+    /// Asked about every destination, unless the machine's own addresses are allowed.
+    routes: Option<Routes>,
     gateway: Ipv4Addr,
     dns: Ipv4Addr,
     resolvers: Vec<SocketAddr>,
@@ -26,17 +29,19 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        let ask = !config.policy.reaches_this_machine();
+        Ok(Self {
             policy: config.policy.clone(),
+            routes: ask.then(Routes::open).transpose().map_err(Error::Routes)?,
             gateway: config.gateway,
             dns: config.dns,
             resolvers: config.resolvers.clone(),
             current: 0,
-        }
+        })
     }
 
-    pub(crate) fn route(&self, peer: SocketAddrV4) -> Route {
+    pub(crate) fn route(&mut self, peer: SocketAddrV4) -> Route {
         if *peer.ip() == self.dns && peer.port() == 53 {
             let resolver = self.resolvers.get(self.current).copied();
             return resolver.map_or(Route::Refused, Route::Resolver);
@@ -44,7 +49,9 @@ impl Router {
         if peer.port() == 0 || self.policy.refused(IpAddr::V4(*peer.ip())) {
             return Route::Refused;
         }
-        Route::Host(peer.into())
+        let address = IpAddr::V4(*peer.ip());
+        let allowed = self.routes.as_mut().is_none_or(|routes| routes.elsewhere(address));
+        if allowed { Route::Host(peer.into()) } else { Route::Refused }
     }
 
     /// Passes on from a resolver that did not answer, unless that has been done already.
@@ -67,6 +74,7 @@ mod tests {
     fn router(resolvers: &[&str]) -> Router {
         Router {
             policy: Policy::for_subnet(crate::POD_IP, crate::PREFIX),
+            routes: None,
             gateway: crate::GATEWAY,
             dns: crate::DNS,
             resolvers: resolvers.iter().map(|a| a.parse().unwrap()).collect(),
@@ -80,7 +88,7 @@ mod tests {
 
     #[test]
     fn only_port_53_of_the_name_server_is_forwarded_even_to_loopback() {
-        let router = router(&["127.0.0.53:53"]);
+        let mut router = router(&["127.0.0.53:53"]);
         let resolver = "127.0.0.53:53".parse().unwrap();
         assert_eq!(router.route(peer("10.117.0.53:53")), Route::Resolver(resolver));
         for refused in ["10.117.0.53:80", "10.117.0.1:53", "127.0.0.53:53", "192.0.2.1:0"] {

@@ -4,17 +4,18 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, UdpSocket};
 use std::time::Duration;
 
+use crate::Case;
 use crate::host::{HOST, Stack, answer, echo_datagrams, serve};
 use crate::pod::{drain, pour};
-use crate::rig::in_pod;
-
-/// A case, by its name.
-type Case = (&'static str, fn());
+use crate::rig::{Neighbour, in_pod};
+use netstack::{Config, POD_IP, PREFIX, Policy};
 
 pub(crate) const ALL: &[Case] = &[
     ("tcp_reaches_a_server_of_the_host", tcp_reaches_a_server_of_the_host),
     ("a_refused_port_is_refused", a_refused_port_is_refused),
     ("refused_ranges_are_refused_without_a_socket", refused_ranges_are_refused_without_a_socket),
+    ("addresses_of_the_host_itself_are_refused", addresses_of_the_host_itself_are_refused),
+    ("a_neighbour_of_the_host_is_reached", a_neighbour_of_the_host_is_reached),
     ("the_pod_may_finish_first", the_pod_may_finish_first),
     ("the_host_may_finish_first", the_host_may_finish_first),
     ("much_from_the_pod_arrives_whole", much_from_the_pod_arrives_whole),
@@ -67,6 +68,45 @@ fn refused_ranges_are_refused_without_a_socket() {
     assert_eq!((counters.host_sockets, counters.refused), (0, 2 * refused.len() as u64));
     assert!(tcp.accept().is_err(), "nobody has connected");
     assert!(udp.recv_from(&mut [0; 64]).is_err(), "nothing has arrived");
+}
+
+/// As a pod has it in use: nothing of the machine's own is reached, on whatever interface.
+fn strict(config: &mut Config) {
+    config.policy = Policy::for_subnet(POD_IP, PREFIX);
+}
+
+fn addresses_of_the_host_itself_are_refused() {
+    let stack = Stack::start_with(strict);
+    let _neighbour = Neighbour::new();
+    // A service on all addresses, as a development server or a database often is.
+    let tcp = TcpListener::bind("0.0.0.0:0").unwrap();
+    let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    udp.set_nonblocking(true).unwrap();
+    let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+    // The last two are a broadcast address, and of a range that a route alone makes local.
+    let own = [HOST, Neighbour::HOST_SIDE, Neighbour::BROADCAST, Neighbour::LOCAL_RANGE];
+    for address in own {
+        let there = format!("{address}:{tcp_port}");
+        assert_eq!(in_pod(&["ask", &there, "hello"]), "ConnectionRefused", "{there}");
+        let there = format!("{address}:{udp_port}");
+        assert_eq!(in_pod(&["datagram", &there, "hello"]), "ConnectionRefused", "{there}");
+    }
+    let counters = stack.stop();
+    assert_eq!((counters.host_sockets, counters.refused), (0, 2 * own.len() as u64));
+    assert!(tcp.accept().is_err(), "nobody has connected");
+    assert!(udp.recv_from(&mut [0; 64]).is_err(), "nothing has arrived");
+}
+
+fn a_neighbour_of_the_host_is_reached() {
+    let stack = Stack::start_with(strict);
+    let neighbour = Neighbour::new();
+    let server = neighbour.serve();
+    assert_eq!(in_pod(&["ask", Neighbour::SERVER, "hello"]), "you said hello");
+    server.end();
+    stack.wait(|counters| counters.tcp_closed == 1);
+    let counters = stack.stop();
+    assert_eq!((counters.host_sockets, counters.refused), (1, 0));
 }
 
 fn the_pod_may_finish_first() {

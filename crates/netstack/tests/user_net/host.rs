@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use netstack::{Config, Counters, Reading};
 
-use crate::{cases, rig};
+use crate::rig;
 
 /// The address of the host that a pod may talk to.
 pub(crate) const HOST: &str = "192.0.2.1";
@@ -30,6 +30,8 @@ impl Stack {
     pub(crate) fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
         let tun = std::io::stdin().as_fd().try_clone_to_owned().expect("standard input is open");
         let mut config = Config::new(tun);
+        // The servers of the cases are on this machine; who leaves that out is refused them.
+        config.policy = config.policy.reaching_this_machine();
         adjust(&mut config);
         let counters = Arc::clone(&config.counters);
         let (stopped, stop) = std::io::pipe().expect("a pipe");
@@ -61,7 +63,7 @@ impl Stack {
 /// Runs the case named by the environment; a panic is its failure.
 pub(crate) fn play() -> ExitCode {
     let case = std::env::var("NETSTACK_CASE").expect("a case is named");
-    let known = cases::ALL.iter().find(|(name, _)| *name == case);
+    let known = crate::every_case().find(|(name, _)| *name == case);
     match known {
         Some((_, case)) => case(),
         None => drop(Stack::start(&[]).stop()),

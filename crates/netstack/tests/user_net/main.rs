@@ -15,12 +15,20 @@
 
 mod cases;
 mod host;
+mod load;
 mod pod;
 mod rig;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A case, by its name.
+type Case = (&'static str, fn());
+
+fn every_case() -> impl Iterator<Item = &'static Case> {
+    cases::ALL.iter().chain(load::ALL)
+}
 
 fn main() -> ExitCode {
     match std::env::var("NETSTACK_ROLE").as_deref() {
@@ -37,7 +45,7 @@ fn suite() -> ExitCode {
     if let Some(obstacle) = &obstacle {
         eprintln!("user_net is ignored: {obstacle}");
     }
-    let trials = cases::ALL.iter().map(|(name, _)| {
+    let trials = every_case().map(|(name, _)| {
         Trial::test(*name, || rig::run(name).map_err(Failed::from))
             .with_ignored_flag(obstacle.is_some())
     });

@@ -24,6 +24,11 @@ pub(crate) fn play() -> ExitCode {
         ["speak-and-read", address] => speak_and_read(address),
         ["reset", address] => reset(address),
         ["idle", address, count] => idle(address, count),
+        ["answer-once", address] => answer_once(address),
+        ["ask-at-once", address, count] => ask_at_once(address, count),
+        ["hear-at-once", address, count] => hear_at_once(address, count),
+        ["exchange", address, count, len] => exchange(address, count, len),
+        ["datagrams", address, count] => datagrams(address, count),
         ["datagram", address, text] => datagram(address, text),
         _ => panic!("unknown: {words:?}"),
     };
@@ -48,6 +53,14 @@ fn ask(address: &str, text: &str) -> Result<String> {
     Ok(answer)
 }
 
+/// Answers one connection as a server of another machine; the first line says that it listens.
+fn answer_once(address: &str) -> Result<String> {
+    let listener = std::net::TcpListener::bind(address)?;
+    println!("listening");
+    crate::host::answer(listener.accept()?.0, b"you said ");
+    Ok("answered".to_owned())
+}
+
 /// Asks on many connections, one after the other.
 fn ask_often(address: &str, count: &str) -> Result<String> {
     let count: usize = count.parse().expect("a number");
@@ -56,6 +69,82 @@ fn ask_often(address: &str, count: &str) -> Result<String> {
         assert_eq!(ask(address, &text)?, format!("to {text}"));
     }
     Ok(count.to_string())
+}
+
+/// Opens all connections, speaks and ends its half on each, and only then reads the answers.
+fn ask_at_once(address: &str, count: &str) -> Result<String> {
+    let mut streams = open(address, count)?;
+    for (n, stream) in streams.iter_mut().enumerate() {
+        stream.write_all(n.to_string().as_bytes())?;
+        stream.shutdown(Shutdown::Write)?;
+    }
+    for (n, stream) in streams.iter_mut().enumerate() {
+        assert_eq!(heard(stream)?, format!("to {n}"));
+    }
+    Ok(streams.len().to_string())
+}
+
+/// Opens all connections, hears each out, and speaks only then.
+fn hear_at_once(address: &str, count: &str) -> Result<String> {
+    let mut streams = open(address, count)?;
+    let said = streams.iter_mut().map(heard).collect::<Result<Vec<_>>>()?;
+    for (n, (stream, said)) in streams.iter_mut().zip(said).enumerate() {
+        assert_eq!(said, n.to_string());
+        stream.write_all(format!("heard {said}").as_bytes())?;
+    }
+    Ok(streams.len().to_string())
+}
+
+fn open(address: &str, count: &str) -> Result<Vec<TcpStream>> {
+    crate::rig::more_files();
+    (0..count.parse().expect("a number")).map(|_| connect(address)).collect()
+}
+
+fn heard(stream: &mut TcpStream) -> Result<String> {
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    Ok(said)
+}
+
+/// Sends and receives on each connection at once; a line for each has both hashes.
+fn exchange(address: &str, count: &str, len: &str) -> Result<String> {
+    let len: usize = len.parse().expect("a number");
+    let threads = open(address, count)?.into_iter().map(|mut stream| {
+        std::thread::spawn(move || -> Result<String> {
+            let mut out = stream.try_clone()?;
+            let sent = std::thread::spawn(move || {
+                let hash = pour_bytes(&mut out, len)?;
+                out.shutdown(Shutdown::Write)?;
+                Result::Ok(hash)
+            });
+            let got = drain(&mut stream)?;
+            Ok(format!("{} {got}", sent.join().expect("no panic")?))
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    let lines = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+    Ok(lines.collect::<Result<Vec<_>>>()?.join("\n"))
+}
+
+/// Asks from many sockets, all open, and reads each one's own answer. So many at a time that no
+/// receive buffer overflows, however busy the machine.
+fn datagrams(address: &str, count: &str) -> Result<String> {
+    crate::rig::more_files();
+    let count: usize = count.parse().expect("a number");
+    let sockets = (0..count).map(|_| UdpSocket::bind("0.0.0.0:0")).collect::<Result<Vec<_>>>()?;
+    for (batch, sockets) in sockets.chunks(50).enumerate() {
+        for (n, socket) in sockets.iter().enumerate() {
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.connect(address)?;
+            socket.send(format!("{batch} {n}").as_bytes())?;
+        }
+        for (n, socket) in sockets.iter().enumerate() {
+            let mut buffer = [0; 64];
+            let len = socket.recv(&mut buffer)?;
+            assert_eq!(buffer[..len], *format!("to {batch} {n}").as_bytes());
+        }
+    }
+    Ok(sockets.len().to_string())
 }
 
 /// Hears the other side out to its FIN, and only then speaks.
@@ -123,9 +212,14 @@ fn datagram(address: &str, text: &str) -> Result<String> {
 /// Sends [`MUCH`] bytes, each block numbered and of a length that is out of step with every
 /// buffer; returns their hash.
 pub(crate) fn pour(stream: &mut impl Write) -> Result<String> {
+    pour_bytes(stream, MUCH)
+}
+
+/// As [`pour`], with so many bytes.
+pub(crate) fn pour_bytes(stream: &mut impl Write, len: usize) -> Result<String> {
     let mut hash = Sha256::new();
     let mut block: Vec<u8> = (0..100_003_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
-    let mut left = MUCH;
+    let mut left = len;
     while left > 0 {
         block[..8].copy_from_slice(&left.to_le_bytes());
         let part = &block[..left.min(block.len())];

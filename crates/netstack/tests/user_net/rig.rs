@@ -1,5 +1,6 @@
 //! Makes the namespaces and starts the roles.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -86,6 +87,64 @@ impl PodNamespace {
     }
 }
 
+impl Drop for PodNamespace {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Another machine on a network of the host: a namespace at the other end of a veth.
+pub(crate) struct Neighbour(PodNamespace);
+
+impl Neighbour {
+    pub(crate) const HOST_SIDE: &'static str = "198.51.100.1";
+    pub(crate) const BROADCAST: &'static str = "198.51.100.255";
+    pub(crate) const LOCAL_RANGE: &'static str = "203.0.113.77";
+    pub(crate) const SERVER: &'static str = "198.51.100.2:7000";
+
+    pub(crate) fn new() -> Self {
+        let other = PodNamespace::new();
+        let id = other.id();
+        ip(&["link", "add", "lan0", "type", "veth", "peer", "name", "lan1", "netns", &id]);
+        ip(&["addr", "add", "198.51.100.1/24", "broadcast", "198.51.100.255", "dev", "lan0"]);
+        ip(&["link", "set", "lan0", "up"]);
+        ip(&["route", "add", "local", "203.0.113.0/24", "dev", "lo"]);
+        for words in [
+            ["addr", "add", "198.51.100.2/24", "dev", "lan1"].as_slice(),
+            &["link", "set", "lan1", "up"],
+        ] {
+            let mut command = Command::new("nsenter");
+            let status = command.args(["-t", &id, "-n", "ip"]).args(words).status();
+            assert!(status.expect("nsenter is there").success(), "ip {words:?}");
+        }
+        Self(other)
+    }
+
+    /// Answers one connection at [`Neighbour::SERVER`].
+    pub(crate) fn serve(&self) -> Server {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.0.id(), "-n"]).arg(program());
+        command.args(["answer-once", Self::SERVER]).env("NETSTACK_ROLE", "pod");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut server = Server(child.expect("nsenter is there"));
+        let mut line = String::new();
+        let said = server.0.stdout.as_mut().expect("it is piped");
+        BufReader::new(said).read_line(&mut line).expect("it speaks");
+        assert_eq!(line, "listening\n");
+        server
+    }
+}
+
+/// A server of the neighbour.
+pub(crate) struct Server(Child);
+
+impl Server {
+    /// Waits for its one connection to end.
+    pub(crate) fn end(mut self) {
+        assert!(self.0.wait().expect("the child is ours").success());
+    }
+}
+
 fn namespace(process: &str) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{process}/ns/net")).ok()
 }
@@ -100,6 +159,14 @@ pub(crate) fn in_pod(words: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the pod failed at {words:?}: {said}");
     String::from_utf8(output.stdout).expect("the pod prints text").trim().to_owned()
+}
+
+/// Lets this process open as many files as it ever may: a usual soft limit is 1,024.
+pub(crate) fn more_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: maximum, maximum };
+    setrlimit(Resource::Nofile, limit).expect("the soft limit may be raised");
 }
 
 pub(crate) fn program() -> PathBuf {

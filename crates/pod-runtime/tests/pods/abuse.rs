@@ -1,6 +1,6 @@
 //! What a pod must not see or do: the row "from inside a pod" of the list of abuses.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
 
@@ -53,6 +53,7 @@ const SEEN: &[Test] = &[
     ("abstract_sockets_are_not_there", Needs::Nothing, abstract_sockets_are_not_there),
     ("loopback_services_are_not_there", Needs::Nothing, loopback_services_are_not_there),
     ("loopback_services_are_not_behind_the_network", Needs::Tun, loopback_not_behind_the_network),
+    ("services_on_all_addresses_are_not_behind_it", Needs::Tun, services_on_all_addresses_are_not),
     ("metadata_is_refused", Needs::Tun, metadata_is_refused),
     ("other_pods_files_are_not_there", Needs::Nothing, other_pods_files_are_not_there),
     ("no_capability_is_left", Needs::Nothing, no_capability_is_left),
@@ -156,6 +157,25 @@ fn loopback_not_behind_the_network() -> Result<(), Failed> {
         let said = connect_with_network(&bench, &SocketAddr::from((ip, port)).to_string());
         assert_eq!(said, r#""ECONNREFUSED: Connection refused""#);
     }
+    assert!(listener.accept().is_err());
+    Ok(())
+}
+
+/// A service on all addresses of the machine is not reached by any of them; the question never
+/// leaves the machine, because it is asked of one of its own addresses.
+fn services_on_all_addresses_are_not() -> Result<(), Failed> {
+    // Nothing is sent: the kernel only picks the address that it would send from.
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let picked = probe.connect("192.0.2.1:9").and_then(|()| probe.local_addr());
+    let Ok(SocketAddr::V4(own)) = picked else {
+        eprintln!("this machine has no address but loopback: nothing to refuse");
+        return Ok(());
+    };
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let said = connect_with_network(&Bench::new(), &format!("{}:{port}", own.ip()));
+    assert_eq!(said, r#""ECONNREFUSED: Connection refused""#);
     assert!(listener.accept().is_err());
     Ok(())
 }
