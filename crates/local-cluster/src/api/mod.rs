@@ -187,7 +187,7 @@ async fn patched(
 ) -> Result<Answer, Refusal> {
     let media_type = request::header(request.headers(), "content-type").to_owned();
     let body = body(request).await?;
-    if media_type.split(';').next() == Some(apply::APPLY) && target.subresource.is_empty() {
+    if media_type.split(';').next() == Some(apply::APPLY) {
         return apply::answer(api, target, query, &body);
     }
     write::patch(api, target, query, &body, &media_type)

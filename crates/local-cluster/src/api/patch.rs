@@ -189,8 +189,7 @@ fn json_patch(object: &mut Value, patch: &Value) -> Result<(), Refusal> {
 
 fn json_step(object: &mut Value, step: &Value) -> Result<(), Refusal> {
     let failed = || {
-        let message =
-            format!("the server rejected our request due to an error in our request: {step}");
+        let message = "the server rejected our request due to an error in our request";
         Refusal::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
     };
     let text = |field: &str| step[field].as_str().ok_or_else(failed);

@@ -170,7 +170,9 @@ fn metadata_errors(kind: &Kind, object: &Value) -> Vec<FieldError> {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
     } else if !valid {
         let why = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
-                   characters, '-' or '.', and must start and end with an alphanumeric character";
+                   characters, '-' or '.', and must start and end with an alphanumeric character \
+                   (e.g. 'example.com', regex used for validation is \
+                   '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
         errors.push(FieldError::invalid("metadata.name", &meta["name"], why));
     }
     for (key, value) in fields(&meta["labels"]) {

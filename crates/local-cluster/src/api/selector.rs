@@ -43,7 +43,7 @@ impl Selector {
         labels: Option<&str>,
         fields: Option<&str>,
     ) -> Result<Self, Refusal> {
-        let labels = split_terms(labels.unwrap_or_default())
+        let labels = split_terms(labels.unwrap_or_default())?
             .into_iter()
             .map(label_term)
             .collect::<Result<_, _>>()?;
@@ -90,7 +90,7 @@ fn number(value: Option<&str>) -> Option<i64> {
 }
 
 /// Splits at commas that are not inside parentheses.
-fn split_terms(text: &str) -> Vec<&str> {
+fn split_terms(text: &str) -> Result<Vec<&str>, Refusal> {
     let (mut depth, mut start, mut terms) = (0_i32, 0, Vec::new());
     for (at, c) in text.char_indices() {
         match c {
@@ -104,8 +104,13 @@ fn split_terms(text: &str) -> Vec<&str> {
         }
     }
     terms.push(text[start..].trim());
-    terms.retain(|term| !term.is_empty());
-    terms
+    if terms == [""] {
+        return Ok(Vec::new());
+    }
+    if terms.contains(&"") {
+        return Err(Refusal::bad_request("found ',', expected: identifier after ','"));
+    }
+    Ok(terms)
 }
 
 fn label_term(term: &str) -> Result<LabelTerm, Refusal> {
@@ -247,7 +252,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in ["a b", "a in x", "=x", "a=b=c", "a=(x", "a=b c", "a>b"] {
+        for bad in ["a,,b", ",a", "a b", "a in x", "=x", "a=b=c", "a=(x", "a=b c", "a>b"] {
             assert!(Selector::parse(Resource::Pods, Some(bad), None).is_err(), "{bad}");
         }
         assert!(Selector::parse(Resource::Pods, None, Some("spec.foo=1")).is_err());

@@ -163,7 +163,12 @@ pub(super) fn replace(
     let updated = api.store.update(&key, |old| -> Result<Decision, Failure> {
         let mut new = change(old)?;
         if target.subresource == "status" {
-            new = only_status(old, &new);
+            let mut object = only_status(old, &new);
+            // Who applies has named the managers himself.
+            if let (false, Some(managers)) = (track, new["metadata"].get("managedFields")) {
+                object["metadata"]["managedFields"] = managers.clone();
+            }
+            new = object;
         } else {
             prepare::update(target.kind, old, &mut new)?;
         }

@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+mod compare;
 mod crash;
 mod images;
 mod inside;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
                 leaving::trials(),
                 kubectl::trials(),
                 streams::trials(),
+                compare::trials(),
             ]
             .into_iter()
             .flatten()

@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("finalizers_hold_a_deleted_object", finalizers),
         test("a_namespace_takes_its_content_along", namespaces),
         test("patches_of_three_kinds", patches),
+        test("a_status_is_applied_by_itself", applied_status),
         test("generated_names_dry_runs_and_collections", names_and_collections),
         test("a_pod_that_does_not_fit_says_what_is_lacking", unschedulable),
         test("secrets_are_exact_and_their_strings_encoded", secrets),
@@ -267,6 +268,36 @@ fn patches() {
         assert_eq!(applied.data.unwrap()["a"], "2");
         let nonsense = Patch::Merge(json!({"nonsense": 1}));
         assert_eq!(code(maps.patch("m", &params, &nonsense).await), 400);
+    });
+}
+
+fn applied_status() {
+    block_on(async {
+        let daemon = Daemon::start();
+        let spaces: Api<Namespace> = Api::all(client(&daemon.kubeconfig()).await);
+        let condition = |status: &str| {
+            Patch::Apply(json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"labels": {"a": "b"}},
+                "status": {"conditions": [{"type": "Fine", "status": status}]},
+            }))
+        };
+        let one = PatchParams::apply("one");
+        let applied = spaces.patch_status("default", &one, &condition("True")).await.unwrap();
+        assert!(!applied.metadata.labels.unwrap_or_default().contains_key("a"));
+        let managers = applied.metadata.managed_fields.unwrap();
+        assert_eq!(managers[0].subresource.as_deref(), Some("status"));
+        let status = applied.status.unwrap();
+        assert_eq!(
+            (status.phase.as_deref(), status.conditions.unwrap().len()),
+            (Some("Active"), 1)
+        );
+        // What another wants otherwise is a conflict, and what nobody wants any more goes.
+        let two = PatchParams::apply("two");
+        assert_eq!(code(spaces.patch_status("default", &two, &condition("False")).await), 409);
+        assert_eq!(code(spaces.patch_status("none", &two, &condition("True")).await), 404);
+        let nothing = Patch::Apply(json!({"apiVersion": "v1", "kind": "Namespace"}));
+        let applied = spaces.patch_status("default", &one, &nothing).await.unwrap();
+        assert!(applied.status.unwrap().conditions.is_none_or(|conditions| conditions.is_empty()));
     });
 }
 

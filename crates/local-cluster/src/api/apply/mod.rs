@@ -26,6 +26,8 @@ pub(crate) use request::{APPLY, answer};
 pub(crate) struct Applier {
     pub(crate) manager: String,
     pub(crate) force: bool,
+    /// Empty: all but the status.
+    pub(crate) subresource: String,
     /// The present moment, as Kubernetes writes it.
     pub(crate) now: String,
 }
@@ -48,7 +50,17 @@ impl Manager {
     fn is(&self, name: &str, operation: &str) -> bool {
         self.entry.get("manager").is_some_and(|given| given == name)
             && self.entry.get("operation").is_some_and(|given| given == operation)
-            && self.entry.get("subresource").is_none_or(|given| given == "")
+            && self.subresource().is_empty()
+    }
+
+    fn is_of(&self, by: &Applier) -> bool {
+        let text = |field: &str| self.entry.get(field).and_then(Value::as_str).unwrap_or_default();
+        (text("manager"), text("operation")) == (&by.manager, "Apply")
+            && self.subresource() == by.subresource
+    }
+
+    fn subresource(&self) -> &str {
+        self.entry.get("subresource").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Returns the words of conflicts.
@@ -111,7 +123,7 @@ pub(crate) fn apply(
         managers.push(Manager::new("before-first-apply", "Update", kind, &by.now, all));
     }
     let (own, mut others): (Vec<_>, Vec<_>) =
-        managers.into_iter().partition(|manager| manager.is(&by.manager, "Apply"));
+        managers.into_iter().partition(|manager| manager.is_of(by));
     let changed = wanted.differing("", live, Some(config));
     refuse_conflicts(&mut others, &changed, by.force)?;
     let mut merged = merge("", Some(present), config);
@@ -120,7 +132,13 @@ pub(crate) fn apply(
     others.iter().for_each(|other| dropped.subtract(&other.fields));
     prune(&mut merged, "", &dropped, &wanted, &others);
     let same = own.first().filter(|own| own.fields == wanted && merged == *present).cloned();
-    let own = same.unwrap_or_else(|| Manager::new(&by.manager, "Apply", kind, &by.now, wanted));
+    let own = same.unwrap_or_else(|| {
+        let mut own = Manager::new(&by.manager, "Apply", kind, &by.now, wanted);
+        if !by.subresource.is_empty() {
+            own.entry.insert("subresource".into(), by.subresource.clone().into());
+        }
+        own
+    });
     others.insert(0, own);
     write(others, &mut merged);
     Ok(merged)
@@ -268,7 +286,8 @@ mod tests {
     use super::*;
 
     fn by(manager: &str, force: bool) -> Applier {
-        Applier { manager: manager.into(), force, now: "2026-01-02T03:04:05Z".into() }
+        let (subresource, now) = (String::new(), "2026-01-02T03:04:05Z".into());
+        Applier { manager: manager.into(), force, subresource, now }
     }
 
     fn applied(live: &Value, config: &Value, by: &Applier) -> Result<Value, Refusal> {

@@ -1,7 +1,7 @@
 //! A request to apply: read, checked, merged, written.
 
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::decode::{self, Format, Validation};
 use super::super::request::{Query, Target};
@@ -26,8 +26,12 @@ pub(crate) fn answer(
     let (mut config, duplicates) = decode::parse(body, Format::Yaml)?;
     let warnings = decode::checked(target.kind, config.clone(), duplicates, validation)?.warnings;
     decode::drop_nulls(&mut config);
-    let config = named(target, untagged(config))?;
-    let by = applier(query)?;
+    let mut config = named(target, untagged(config))?;
+    let by = Applier { subresource: target.subresource.clone(), ..applier(query)? };
+    if by.subresource == "status" {
+        config = json!({"metadata": {"name": target.name}, "status": config["status"]});
+        decode::drop_nulls(&mut config);
+    }
     let applied = replace(api, target, query, false, |old| {
         let merged = super::apply(target.kind, Some(old), &config, &by)?;
         let decoded = decode::checked(target.kind, merged, Vec::new(), Validation::Ignore)?;
@@ -35,7 +39,7 @@ pub(crate) fn answer(
     });
     let answer = match applied {
         Ok(updated) => respond::json(StatusCode::OK, &tagged(target.kind, &updated.object)),
-        Err(refusal) if refusal.code == StatusCode::NOT_FOUND => {
+        Err(refusal) if refusal.code == StatusCode::NOT_FOUND && by.subresource.is_empty() => {
             apply_new(api, target, query, &config, &by)?
         }
         Err(refusal) => return Err(refusal),
@@ -82,5 +86,6 @@ fn applier(query: &Query) -> Result<Applier, Refusal> {
         return Err(Refusal::invalid_of("PatchOptions.meta.k8s.io", "", &[error]));
     };
     let (manager, force) = (manager.to_owned(), query.flag("force"));
-    Ok(Applier { manager, force, now: clock::now_text() })
+    let subresource = String::new();
+    Ok(Applier { manager, force, subresource, now: clock::now_text() })
 }
