@@ -117,7 +117,8 @@ impl LocalCluster {
             .map_err(|e| Error::Io(port, e))?;
         let kubeconfig = dir.join(KUBECONFIG);
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let pods = kubelet::Pods::new(runtime, dir.join("pods"), config.images);
+        let pods =
+            kubelet::Pods::new(runtime, dir.join("pods"), config.images, service_accounts.clone());
         let api = Api {
             store: store.clone(),
             pods: pods.clone(),

@@ -35,9 +35,26 @@ pub(crate) enum Request {
         /// Milliseconds between SIGTERM and SIGKILL.
         grace_millis: u64,
     },
+    /// Ends the pod for a reason that its status gives. A [`Reply`]; then the end.
+    End {
+        /// A CamelCase word.
+        reason: String,
+        /// For people.
+        message: String,
+        /// Milliseconds between SIGTERM and SIGKILL.
+        grace_millis: u64,
+    },
+    /// One line of [`crate::spec::Usage`], then the end.
+    Usage,
+    /// Replaces the files of a volume by those in [`crate::folder::Folder::fresh`]. A [`Reply`];
+    /// then the end.
+    Files {
+        /// The volume.
+        volume: String,
+    },
 }
 
-/// Answers [`Request::Exec`], [`Request::Dial`] and [`Request::Stop`].
+/// Answers all but [`Request::Status`], [`Request::Subscribe`] and [`Request::Usage`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Reply {

@@ -99,6 +99,11 @@ impl Folder {
         self.0.join("shim.log")
     }
 
+    /// Returns where new files of a volume wait until the shim has taken them.
+    pub(crate) fn fresh(&self, volume: &str) -> PathBuf {
+        self.0.join(format!("fresh-{volume}"))
+    }
+
     pub(crate) fn log(&self, container: &str) -> PathBuf {
         self.0.join("logs").join(format!("{container}.log"))
     }

@@ -1,5 +1,6 @@
 //! A running pod as its caller holds it: every call is one connection to its shim.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -11,7 +12,7 @@ use crate::control::{self, Attached, Request};
 use crate::error::{Doing, Error};
 use crate::folder::{self, Folder, ShimIdentity};
 use crate::shim::{cgroup, clean};
-use crate::spec::{AttachSpec, ExecSpec, PodStatus};
+use crate::spec::{AttachSpec, ExecSpec, FileContent, PodStatus, Usage};
 
 /// How often and how long apart a shim is looked at that is only beginning.
 pub(crate) const TRIES: u32 = 200;
@@ -117,6 +118,46 @@ impl Pod {
         self.or_gone(control::read_reply(&self.ask(&Request::Stop { grace_millis })?)).map(drop)
     }
 
+    /// Ends it as [`Pod::stop`] does, for a reason that its last status gives: a CamelCase word
+    /// and a message for people.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] with the last status when the pod has ended already.
+    pub fn end(&self, reason: &str, message: &str, grace: Duration) -> Result<(), Error> {
+        let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let (reason, message) = (reason.to_owned(), message.to_owned());
+        let request = Request::End { reason, message, grace_millis };
+        self.or_gone(control::read_reply(&self.ask(&request)?)).map(drop)
+    }
+
+    /// Returns what it has written to disk. Every file is looked at: it may take long.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] with the last status when the pod has ended.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        self.or_gone(control::read_value(&self.ask(&Request::Usage)?))
+    }
+
+    /// Replaces the files of a volume, all at once: who reads by way of the volume's folder sees
+    /// the old or the new ones. What is mounted by a sub path stays as it was.
+    ///
+    /// # Errors
+    /// [`Error::Program`] when the volume is no [`crate::spec::Volume::Files`], [`Error::Gone`].
+    pub fn replace_files(
+        &self,
+        volume: &str,
+        files: &BTreeMap<String, FileContent>,
+    ) -> Result<(), Error> {
+        folder::check_name(volume)?;
+        let fresh = self.folder.fresh(volume);
+        folder::write_json(&fresh, files).doing("writing a volume's files")?;
+        let request = Request::Files { volume: volume.to_owned() };
+        let asked = self.ask(&request).and_then(|stream| control::read_reply(&stream));
+        // They may be secrets; the pod's folder goes with the pod in any case.
+        std::fs::remove_file(fresh).ok();
+        self.or_gone(asked).map(drop)
+    }
+
     /// Removes what is left of it; kills what still runs.
     ///
     /// # Errors
@@ -131,6 +172,15 @@ impl Pod {
             None => cgroup::remove_unknown(&self.folder.name()),
         }
         clean::remove_folder(&self.folder, identity.as_ref()).doing("removing the pod's folder")
+    }
+
+    /// Removes its files but for logs and status, once nothing of it runs.
+    pub(crate) fn forget_files(&self) -> Result<(), Error> {
+        let identity = self.shim()?;
+        if let Some(identity) = &identity {
+            clean::kill_shim(identity);
+        }
+        clean::remove_files(&self.folder, identity.as_ref()).doing("removing the pod's files")
     }
 
     /// Returns who the shim is or was; one that lives and has not said it yet is waited for.

@@ -181,6 +181,18 @@ impl Runtime {
         Pod::new(id, folder).remove()
     }
 
+    /// Removes the files of a pod that has ended, but for its logs and its last status.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Beginning`], or when a file cannot be removed.
+    pub fn forget_files(&self, id: &str) -> Result<(), Error> {
+        let folder = self.folder(id)?;
+        if !folder.path().is_dir() {
+            return Err(Error::NotFound(id.to_owned()));
+        }
+        Pod::new(id, folder).forget_files()
+    }
+
     /// Returns the ids of all pods that have a folder, in order.
     ///
     /// # Errors

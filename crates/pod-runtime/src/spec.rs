@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use probes::{Handler, Note, NoteKind, Probe, Probes, Restart};
+pub use probes::{Handler, Note, NoteKind, Probe, Probes, Restart, Usage};
 
 /// One pod: everything its shim needs, fixed when it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::image::{Found, Images};
 use super::node;
+use super::purse::Purse;
 use super::refused::Blocked;
 use crate::api::base64_bytes;
 use crate::store::{Key, Resource, Store};
@@ -21,13 +23,26 @@ pub(crate) const FIELDS: &[&str] = &[
 ];
 const MAPS: &[&str] = &["metadata.labels['", "metadata.annotations['"];
 
+const WHOLE_MAPS: &[&str] = &["metadata.labels", "metadata.annotations"];
+
 /// Whether a field can be asked for.
 pub(crate) fn knows_field(path: &str) -> bool {
     FIELDS.contains(&path) || MAPS.iter().any(|map| path.starts_with(map) && path.ends_with("']"))
 }
 
+/// Whether a volume can show a field.
+pub(crate) fn shows_field(path: &str) -> bool {
+    let own = ["metadata.name", "metadata.namespace", "metadata.uid"];
+    WHOLE_MAPS.contains(&path)
+        || own.contains(&path)
+        || path.starts_with("metadata.") && knows_field(path)
+}
+
 /// Returns a field's value.
 pub(crate) fn field(pod: &Value, path: &str, host: &str) -> String {
+    if WHOLE_MAPS.contains(&path) {
+        return whole_map(&pod["metadata"][path.trim_start_matches("metadata.")]);
+    }
     if path == "status.hostIP" {
         return host.into();
     }
@@ -43,6 +58,15 @@ pub(crate) fn field(pod: &Value, path: &str, host: &str) -> String {
     pod[section][name].as_str().unwrap_or_default().into()
 }
 
+/// A line for each entry, in order, its value quoted.
+fn whole_map(map: &Value) -> String {
+    let mut lines: Vec<String> = map.as_object().map_or_else(Vec::new, |map| {
+        map.iter().map(|(key, value)| format!("{key}={:?}", text(value))).collect()
+    });
+    lines.sort();
+    lines.join("\n")
+}
+
 /// What a pod's containers are resolved against.
 pub(crate) struct Source<'a> {
     pub(crate) store: &'a Store,
@@ -50,6 +74,8 @@ pub(crate) struct Source<'a> {
     pub(crate) host: &'a str,
     /// Those that the pod uses, all here.
     pub(crate) images: &'a Images,
+    pub(crate) purse: &'a Purse,
+    pub(crate) now: Timestamp,
 }
 
 impl Source<'_> {
@@ -208,6 +234,9 @@ mod tests {
         let pod = serde_json::json!({"metadata": {"name": "p", "labels": {"a/b": "c"}}});
         assert_eq!(field(&pod, "metadata.name", ""), "p");
         assert_eq!(field(&pod, "metadata.labels['a/b']", ""), "c");
+        let labels = serde_json::json!({"metadata": {"labels": {"b": "2\"", "a": "1"}}});
+        assert_eq!(field(&labels, "metadata.labels", ""), "a=\"1\"\nb=\"2\\\"\"");
+        assert!(shows_field("metadata.annotations") && !shows_field("spec.nodeName"));
         assert!(knows_field("metadata.annotations['x']") && !knows_field("status.podIP"));
     }
 }

@@ -10,15 +10,20 @@ mod about;
 mod aside;
 mod env;
 mod events;
+mod evict;
 mod files;
 mod image;
 mod manager;
 mod node;
+mod object;
 mod pause;
 mod phase;
 mod ports;
+mod pressure;
 mod probes;
 mod pull;
+mod purse;
+mod refresh;
 mod refused;
 mod render;
 mod scheduler;
@@ -39,8 +44,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::images::ImageSource;
 use crate::store::{Store, WriteError};
+use crate::tokens::Tokens;
 
-pub(crate) use env::{FIELDS, knows_field};
+pub(crate) use env::{FIELDS, knows_field, shows_field};
 pub(crate) use node::NAME as NODE;
 
 /// The pods that run, for those who want their output.
@@ -51,6 +57,7 @@ pub(crate) struct Pods {
     /// Told of each pod that is started.
     started: Arc<Notify>,
     images: Option<Arc<dyn ImageSource>>,
+    tokens: Arc<Tokens>,
 }
 
 impl Pods {
@@ -58,8 +65,9 @@ impl Pods {
         runtime: Runtime,
         dir: PathBuf,
         images: Option<Arc<dyn ImageSource>>,
+        tokens: Arc<Tokens>,
     ) -> Self {
-        Self { runtime, dir, started: Arc::default(), images }
+        Self { runtime, dir, started: Arc::default(), images, tokens }
     }
 
     /// Finds a running pod. Blocks.
@@ -83,6 +91,7 @@ pub(crate) async fn start(
 ) -> Result<(), WriteError> {
     node::register(&store, host)?;
     tasks.spawn(spare::keep(pods.runtime.clone(), pods.started.clone(), shutdown.clone()));
+    tasks.spawn(pressure::watch(store.clone(), pods.clone(), shutdown.clone()));
     let manager = manager::Manager::new(&store, pods, host, tasks.clone(), shutdown);
     manager.remove_orphans().await;
     tasks.spawn(manager.run());

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::pressure;
 use crate::api::GIT_VERSION;
 use crate::clock;
 use crate::store::{Decision, Key, Resource, Store, WriteError};
@@ -121,7 +122,7 @@ fn status(host: IpAddr) -> Value {
         "capacity": capacity.amounts(),
         "allocatable": capacity.allocatable().amounts(),
         "addresses": [{"type": "InternalIP", "address": host}, {"type": "Hostname", "address": NAME}],
-        "conditions": [{
+        "conditions": [pressure::condition(false), {
             "type": "Ready", "status": "True", "reason": "KubeletReady",
             "message": "the local cluster runs", "lastHeartbeatTime": now, "lastTransitionTime": now,
         }],

@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::about::is_sidecar;
 use super::events::{self, Note};
 use super::node::{self, Capacity};
+use super::pressure;
 use super::status::set_condition;
 use crate::clock;
 use crate::pod::quantity;
 use crate::store::{Decision, Key, Object, Resource, Store, WriteError};
+
+/// Why no pod fits while the disk is nearly full.
+const DISK_FULL: &str = "node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }";
 
 /// What a pod requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,9 +34,14 @@ pub(crate) fn schedule(store: &Arc<Store>, capacity: Capacity) {
         return;
     }
     let mut used: Vec<Requests> = bound.iter().map(|pod| requests(pod)).collect();
+    let node = store.get(&Key::new(Resource::Nodes, "", node::NAME));
+    let full = node.is_some_and(|node| pressure::is_under_pressure(&node));
     for pod in waiting.iter().filter(|pod| pod["metadata"].get("deletionTimestamp").is_none()) {
         let wanted = requests(pod);
-        let lacking = lacking(capacity, &used, wanted);
+        let mut lacking = lacking(capacity, &used, wanted);
+        if full {
+            lacking.push(DISK_FULL);
+        }
         if lacking.is_empty() {
             used.push(wanted);
             bind(store, pod);
@@ -49,7 +59,8 @@ fn is_over(pod: &Value) -> bool {
     matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed")
 }
 
-/// Sums the containers; an init container counts where it alone requests more.
+/// Sums the containers and sidecars; an init container, with the sidecars before it, counts where
+/// that is more.
 fn requests(pod: &Value) -> Requests {
     let of = |container: &Value| {
         let amount = |name: &str| container["resources"]["requests"][name].as_str();
@@ -59,15 +70,32 @@ fn requests(pod: &Value) -> Requests {
         }
     };
     let list = |name: &str| pod["spec"][name].as_array().into_iter().flatten();
-    let mut sum = Requests::default();
-    for container in list("containers").map(of) {
-        sum.cpu_millis = sum.cpu_millis.saturating_add(container.cpu_millis);
-        sum.memory_bytes = sum.memory_bytes.saturating_add(container.memory_bytes);
+    let (mut sidecars, mut most) = (Requests::default(), Requests::default());
+    for init in list("initContainers") {
+        let with = sidecars.plus(of(init));
+        if is_sidecar(init) {
+            sidecars = with;
+        }
+        most = most.or(with);
     }
-    list("initContainers").map(of).fold(sum, |sum, init| Requests {
-        cpu_millis: sum.cpu_millis.max(init.cpu_millis),
-        memory_bytes: sum.memory_bytes.max(init.memory_bytes),
-    })
+    list("containers").map(of).fold(sidecars, Requests::plus).or(most)
+}
+
+impl Requests {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.saturating_add(other.cpu_millis),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+        }
+    }
+
+    /// The larger of each.
+    fn or(self, other: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.max(other.cpu_millis),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+        }
+    }
 }
 
 fn lacking(capacity: Capacity, used: &[Requests], wanted: Requests) -> Vec<&'static str> {
@@ -171,5 +199,8 @@ mod tests {
         let pod = json!({"spec": {"containers": [container("1"), container("500m")],
                                   "initContainers": [container("2")]}});
         assert_eq!(requests(&pod), Requests { cpu_millis: 2000, memory_bytes: 2048 });
+        let mut beside = pod.clone();
+        beside["spec"]["initContainers"][0]["restartPolicy"] = json!("Always");
+        assert_eq!(requests(&beside), Requests { cpu_millis: 3500, memory_bytes: 3072 });
     }
 }

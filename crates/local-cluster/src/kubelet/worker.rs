@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use pod_runtime::Pod;
 use pod_runtime::spec::PodStatus;
 use serde_json::Value;
@@ -19,20 +19,22 @@ use super::about::{
 use super::aside::{blocking, lines};
 use super::env::Source;
 use super::events::{self, Note};
-use super::image::{self, Images};
+use super::image::Images;
 use super::ports::{Ports, Published};
+use super::purse::Purse;
+use super::refresh::{self, Shown};
 use super::refused::Blocked;
-use super::{Pods, render, status};
+use super::{Pods, evict, render, status};
 use crate::clock;
-use crate::store::{Decision, Key, Object, Resource, Store, WriteError};
+use crate::store::{Key, Object, Resource, Store};
 
 /// Follows one pod.
 pub(crate) struct Worker {
     pub(super) store: Arc<Store>,
     pub(super) pods: Pods,
     host: String,
-    key: Key,
-    uid: String,
+    pub(super) key: Key,
+    pub(super) uid: String,
     /// The object as last seen.
     pub(crate) pod: Object,
     pub(super) object: watch::Receiver<Option<Object>>,
@@ -44,6 +46,9 @@ pub(crate) struct Worker {
     pub(crate) noted: Option<u64>,
     /// What leads into it from this machine.
     published: Option<Published>,
+    /// What its volumes hold.
+    pub(super) shown: Shown,
+    pub(super) purse: Purse,
     /// The grace that the runtime was last told.
     stopping: Option<u64>,
 }
@@ -80,6 +85,8 @@ impl Worker {
         let told = told_starts(&pod);
         let noted = told.is_empty().then_some(0);
         let images = Images::new();
+        let (shown, purse) = (Shown::new(), Purse::new(pods.tokens.clone()));
+        let stopping = None;
         Self {
             store,
             pods,
@@ -92,7 +99,9 @@ impl Worker {
             told,
             noted,
             published: None,
-            stopping: None,
+            shown,
+            purse,
+            stopping,
         }
     }
 
@@ -110,6 +119,7 @@ impl Worker {
             tokio::time::sleep(RETRY).await;
         }
         self.published = None;
+        self.forget_files().await;
         if !self.until_gone().await {
             return;
         }
@@ -193,11 +203,22 @@ impl Worker {
         }
     }
 
+    /// Returns what the pod's spec is resolved against.
+    pub(super) fn source(&self) -> Source<'_> {
+        Source {
+            store: &self.store,
+            pod: &self.pod,
+            host: &self.host,
+            images: &self.images,
+            purse: &self.purse,
+            now: clock::now(),
+        }
+    }
+
     async fn try_start(&mut self) -> Result<Pod, Blocked> {
         self.fetch_images().await?;
-        let source =
-            Source { store: &self.store, pod: &self.pod, host: &self.host, images: &self.images };
-        let mut spec = render::pod(&source)?;
+        let mut spec = render::pod(&self.source())?;
+        self.shown = refresh::shown(&spec);
         let elapsed = self.elapsed(clock::now());
         spec.active_deadline_seconds =
             spec.active_deadline_seconds.map(|all| all.saturating_sub(elapsed).max(1));
@@ -228,6 +249,7 @@ impl Worker {
         let mut last = None;
         if let Ok(Ok(lines)) = stream.map(lines) {
             self.react(&pod).await;
+            self.refresh(&pod).await;
             if self.mirror(&pod, lines, &mut last).await.is_break() {
                 return Follow::Over;
             }
@@ -257,8 +279,18 @@ impl Worker {
         mut lines: Lines<BufReader<UnixStream>>,
         last: &mut Option<PodStatus>,
     ) -> ControlFlow<()> {
+        let (mut changes, live) = (self.store.subscribe(), self.is_live());
+        let mut too_much = pin!(evict::watch(pod.clone(), Value::clone(&self.pod)));
+        let mut evicted = false;
         loop {
             tokio::select! {
+                message = &mut too_much, if !evicted => {
+                    evicted = true;
+                    self.evict(pod, message).await;
+                }
+                () = refresh::news(&mut changes, self.purse.renew_at(), live) => {
+                    self.refresh(pod).await;
+                }
                 line = lines.next_line() => {
                     let Ok(Some(line)) = line else { return ControlFlow::Continue(()) };
                     match serde_json::from_str::<PodStatus>(&line) {
@@ -275,6 +307,7 @@ impl Worker {
                     }
                     self.look();
                     self.react(pod).await;
+                    self.refresh(pod).await;
                 }
             }
         }
@@ -331,91 +364,6 @@ impl Worker {
             false => ("ContainerStatusUnknown", "The pod's processes are gone"),
         };
         self.persist(status::vanished(&self.pod, reason, message, now)).await;
-    }
-
-    /// Lets a deletion go through, now that nothing runs, and waits for it. `false` means that
-    /// the cluster is being stopped: its pods run on.
-    async fn until_gone(&mut self) -> bool {
-        loop {
-            let Some(object) = self.object.borrow_and_update().clone() else { return true };
-            if object["metadata"].get("deletionTimestamp").is_some() {
-                let confirmed = self.confirm_deletion();
-                if matches!(confirmed, Err(WriteError::Storage(_))) {
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
-            }
-            if self.object.changed().await.is_err() {
-                return false;
-            }
-        }
-    }
-
-    fn confirm_deletion(&self) -> Result<(), WriteError> {
-        let confirmed = self.store.update(&self.key, |old| -> Result<Decision, WriteError> {
-            if text(&old["metadata"]["uid"]) != self.uid {
-                return Ok(Decision::Keep);
-            }
-            let held = old["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-            if !held {
-                return Ok(Decision::Delete);
-            }
-            let mut new = Value::clone(old);
-            new["metadata"]["deletionGracePeriodSeconds"] = 0.into();
-            Ok(Decision::Put(new))
-        });
-        confirmed.map(drop)
-    }
-
-    /// Writes a status; while the disk refuses it tries again.
-    pub(super) async fn persist(&mut self, mut status: Value) {
-        image::name_in(&mut status, &self.pod, &self.images);
-        loop {
-            let written = self.store.update(&self.key, |old| -> Result<Decision, WriteError> {
-                if text(&old["metadata"]["uid"]) != self.uid {
-                    return Err(WriteError::Missing);
-                }
-                if old["status"] == status {
-                    return Ok(Decision::Keep);
-                }
-                let mut new = Value::clone(old);
-                new["status"] = status.clone();
-                Ok(Decision::Put(new))
-            });
-            match written {
-                Ok(updated) => {
-                    self.pod = updated.object;
-                    return;
-                }
-                Err(WriteError::Missing | WriteError::Exists) => return,
-                Err(WriteError::Storage(error)) => {
-                    tracing::error!(%error, "a pod's status cannot be written");
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        }
-    }
-
-    /// Takes over the newest state of the object.
-    pub(super) fn look(&mut self) {
-        if let Some(object) = self.object.borrow_and_update().clone() {
-            self.pod = object;
-        }
-    }
-
-    pub(super) fn is_wanted(&self) -> bool {
-        let object = self.object.borrow();
-        object.as_ref().is_some_and(|pod| pod["metadata"].get("deletionTimestamp").is_none())
-    }
-
-    pub(super) fn elapsed(&self, now: Timestamp) -> u64 {
-        let since = self.pod["status"]["startTime"].as_str().and_then(clock::parse);
-        since.map_or(0, |since| clock::seconds_between(since, now))
-    }
-
-    fn past_deadline(&self, now: Timestamp) -> bool {
-        let deadline = self.pod["spec"]["activeDeadlineSeconds"].as_u64();
-        deadline.is_some_and(|deadline| self.elapsed(now) >= deadline)
     }
 
     pub(crate) fn tell(&self, note: &Note) {

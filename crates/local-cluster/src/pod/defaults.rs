@@ -72,15 +72,32 @@ pub(crate) fn is_latest(image: &str) -> bool {
 }
 
 fn volume(volume: &mut Value) {
-    for source in ["secret", "configMap", "downwardAPI"] {
+    for source in ["secret", "configMap", "downwardAPI", "projected"] {
         if let Some(source) = volume.get_mut(source) {
             set(source, "defaultMode", json!(420));
         }
     }
+    let sources = volume.get_mut("projected").map(|projected| items(projected, "sources"));
+    for source in sources.into_iter().flatten() {
+        if let Some(token) = source.get_mut("serviceAccountToken") {
+            set(token, "expirationSeconds", json!(3600));
+        }
+        fields_of(source);
+    }
+    fields_of(volume);
     if let Some(image) = volume.get_mut("image") {
         let reference = image["reference"].as_str().unwrap_or_default();
         let policy = if is_latest(reference) { "Always" } else { "IfNotPresent" };
         set(image, "pullPolicy", json!(policy));
+    }
+}
+
+fn fields_of(volume: &mut Value) {
+    let Some(downward) = volume.get_mut("downwardAPI") else { return };
+    for item in items(downward, "items") {
+        if let Some(field) = item.get_mut("fieldRef") {
+            set(field, "apiVersion", json!("v1"));
+        }
     }
 }
 

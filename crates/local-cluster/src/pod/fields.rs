@@ -33,6 +33,13 @@ pub(crate) const POD_FIELDS: &[&str] = &[
     "volumes.emptyDir.medium",
     "volumes.emptyDir.sizeLimit",
     "volumes.image.*",
+    "volumes.projected.defaultMode",
+    "volumes.projected.sources.configMap.*",
+    "volumes.projected.sources.downwardAPI.items.fieldRef.*",
+    "volumes.projected.sources.downwardAPI.items.mode",
+    "volumes.projected.sources.downwardAPI.items.path",
+    "volumes.projected.sources.secret.*",
+    "volumes.projected.sources.serviceAccountToken.*",
     "volumes.secret.*",
 ];
 /// The same of a container.

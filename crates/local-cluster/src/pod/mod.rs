@@ -5,6 +5,7 @@ mod fields;
 mod probes;
 pub(crate) mod quantity;
 pub(crate) mod validate;
+mod volumes;
 
 /// The image that shows the host's programs.
 pub(crate) const HOST_IMAGE: &str = "loom.local/host";

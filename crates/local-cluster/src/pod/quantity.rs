@@ -21,6 +21,17 @@ pub(crate) fn units(text: &str) -> Option<u64> {
     millis(text).map(|millis| millis.div_ceil(1000))
 }
 
+/// Writes bytes in the largest unit that leaves nothing over.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let units = ["", "Ki", "Mi", "Gi", "Ti", "Pi"];
+    let (mut number, mut unit) = (bytes, 0);
+    while number > 0 && number % 1024 == 0 && unit + 1 < units.len() {
+        number /= 1024;
+        unit += 1;
+    }
+    format!("{number}{}", units[unit])
+}
+
 fn factor_in_millis(suffix: &str) -> Option<u128> {
     let power = |base: u128, exponent: u32| Some(1000 * base.pow(exponent));
     match suffix {
@@ -46,6 +57,12 @@ fn factor_in_millis(suffix: &str) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_written_as_kubernetes_does() {
+        let all = [(0, "0"), (1000, "1000"), (1024, "1Ki"), (3 << 29, "1536Mi"), (2 << 30, "2Gi")];
+        all.iter().for_each(|(number, text)| assert_eq!(bytes(*number), *text));
+    }
 
     #[test]
     fn quantities_are_read_as_kubernetes_does() {

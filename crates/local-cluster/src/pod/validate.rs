@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::api::FieldError;
 use crate::pod::fields::{CONTAINER_FIELDS, POD_FIELDS, PROBE_FIELDS};
 use crate::pod::probes::{self, PROBES};
-use crate::pod::quantity;
+use crate::pod::{quantity, volumes};
 
 const UNSUPPORTED: &str = "the local cluster does not support this field";
 
@@ -176,6 +176,7 @@ impl Check {
                 let why = "may not specify more than 1 volume type";
                 self.0.push(FieldError::forbidden(path.as_str(), why));
             }
+            self.0.extend(volumes::check(volume, &path));
             self.only(
                 &volume["emptyDir"]["medium"],
                 &format!("{path}.emptyDir.medium"),

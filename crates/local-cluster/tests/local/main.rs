@@ -10,12 +10,14 @@ mod images;
 mod inside;
 mod kubectl;
 mod leaving;
+mod limits;
 mod objects;
 mod owners;
 mod pods;
 mod probes;
 mod streams;
 mod support;
+mod volumes;
 mod watches;
 
 fn main() -> ExitCode {
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
                 crash::trials(),
                 pods::trials(),
                 probes::trials(),
+                volumes::trials(),
+                limits::trials(),
                 images::trials(),
                 leaving::trials(),
                 kubectl::trials(),

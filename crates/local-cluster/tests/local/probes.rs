@@ -58,12 +58,17 @@ fn liveness() {
     let daemon = Daemon::start();
     block_on(async {
         let pods = pods(&daemon).await;
-        let mut spec = pod("p", "echo run; trap 'exit 3' TERM; while :; do sleep 0.1; done");
+        let mut spec = pod("p", "trap 'exit 3' TERM; echo run; while :; do sleep 0.1; done");
         spec["spec"]["restartPolicy"] = json!("Always");
         spec["spec"]["containers"][0]["livenessProbe"] =
             exec_probe("test ! -e /tmp/bad || { echo bad; exit 1; }");
         create(&pods, spec).await;
         in_phase(&pods, "p", &["Running"]).await;
+        // Its trap is set once it speaks.
+        until(|| async {
+            (pods.logs("p", &LogParams::default()).await.ok()? == "run\n").then_some(())
+        })
+        .await;
         run(&pods, "p", &["touch", "/tmp/bad"]).await;
         let again = when(&pods, "p", |pod| status(pod, "", 0).restart_count == 1).await;
         let last = status(&again, "", 0).last_state.unwrap().terminated.unwrap();

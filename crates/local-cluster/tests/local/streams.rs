@@ -188,6 +188,7 @@ fn forward_plain() {
         pods.create(&PostParams::default(), &pod).await.unwrap();
         let log = LogParams::default();
         until(|| async { pods.logs("one", &log).await.ok().filter(|log| !log.is_empty()) }).await;
+        crate::pods::in_phase(&pods, "one", &["Running"]).await;
         let mut forward = pods.portforward("one", &[8080, 9]).await.unwrap();
         let refused = forward.take_error(9).unwrap();
         let mut stream = forward.take_stream(8080).unwrap();

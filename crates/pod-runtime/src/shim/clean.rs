@@ -58,7 +58,8 @@ pub(crate) fn remove_folder(folder: &Folder, shim: Option<&ShimIdentity>) -> io:
     result
 }
 
-fn remove_files(folder: &Folder, shim: Option<&ShimIdentity>) -> io::Result<()> {
+/// Removes what the pod itself has written.
+pub(crate) fn remove_files(folder: &Folder, shim: Option<&ShimIdentity>) -> io::Result<()> {
     match (fs::remove_dir_all(folder.files()), shim) {
         (Err(error), Some(shim)) if error.kind() == io::ErrorKind::PermissionDenied => {
             remove_inside(folder, shim)

@@ -48,6 +48,8 @@ pub(crate) enum Happening {
     Ended { slot: Slot, exit: Exit },
     /// Somebody wants the pod to end.
     Stop { grace: Duration },
+    /// The pod has to end, and for what.
+    Doom { why: (String, String), grace: Duration },
     /// A probe of a container's run has come to an outcome.
     Probed { slot: Slot, run: u32, kind: Kind, success: bool },
 }
@@ -256,6 +258,7 @@ impl Life {
         match self.happenings.recv_timeout(wait.min(LONGEST_WAIT)) {
             Ok(Happening::Ended { slot, exit }) => self.ended(slot, exit),
             Ok(Happening::Stop { grace }) => self.end(grace),
+            Ok(Happening::Doom { why, grace }) => self.doom(why, grace),
             Ok(Happening::Probed { slot, run, kind, success }) => {
                 if self.alive.get(&slot).is_some_and(|alive| alive.run == run) {
                     self.probed(slot, kind, success);
@@ -282,9 +285,8 @@ impl Life {
     fn do_what_is_due(&mut self, now: Duration) {
         if self.kill_at.is_none() && self.deadline().is_some_and(|deadline| deadline <= now) {
             let message = "Pod was active on the node longer than the specified deadline";
-            let reason = ("DeadlineExceeded".to_owned(), message.to_owned());
-            self.shared.change(|status| status.reason = Some(reason));
-            self.end(Duration::from_secs(self.spec.grace_seconds));
+            let why = ("DeadlineExceeded".to_owned(), message.to_owned());
+            self.doom(why, Duration::from_secs(self.spec.grace_seconds));
         }
         let all = self.kill_at.is_some_and(|at| at <= now);
         for (slot, alive) in &mut self.alive {
@@ -304,6 +306,14 @@ impl Life {
     fn end(&mut self, grace: Duration) {
         let kill_at = clock::uptime().saturating_add(grace);
         self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
+    }
+
+    /// Ends everything for a reason, unless it ends already.
+    fn doom(&mut self, why: (String, String), grace: Duration) {
+        if self.kill_at.is_none() {
+            self.shared.change(|status| status.reason = Some(why));
+        }
+        self.end(grace);
     }
 
     /// Asks those to end whose turn it is: sidecars after all others, the last one first.

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::fdpass;
+use crate::spec::{FileContent, Usage};
 use crate::zygote::failure::{Failure, Step};
 use crate::zygote::message::{self, Event, Key, Order};
 
@@ -96,17 +97,41 @@ impl Link {
 
     /// Returns a socket that connects within the pod's network.
     pub(crate) fn socket(&self) -> Result<OwnedFd, Failure> {
+        self.ask(&Order::Socket)?.ok_or(Failure::Gone)
+    }
+
+    /// Replaces the files of a volume.
+    pub(crate) fn replace(
+        &self,
+        volume: String,
+        files: BTreeMap<String, FileContent>,
+    ) -> Result<(), Failure> {
+        self.ask(&Order::Files { volume, files }).map(drop)
+    }
+
+    /// Returns what the pod's containers and volumes have on disk; it may take long.
+    pub(crate) fn usage(&self, containers: Vec<String>) -> Result<Usage, Failure> {
+        let (report, theirs) = UnixStream::pair().step("making a socket pair")?;
+        let order = |key| Order::Usage { key, containers };
+        self.send(order, &[theirs.as_fd()], Box::new(drop))?;
+        drop(theirs);
+        let mut text = Vec::new();
+        (&report).read_to_end(&mut text).step("counting files")?;
+        serde_json::from_slice(&text).map_err(|_| Failure::from_report(&text))
+    }
+
+    /// Has the zygote do something by itself.
+    fn ask(&self, order: &Order) -> Result<Option<OwnedFd>, Failure> {
         let (report, theirs) = UnixStream::pair().step("making a socket pair")?;
         {
             let state = self.state();
             if state.closed {
                 return Err(Failure::Gone);
             }
-            message::send(&self.socket, &Order::Socket, &[theirs.as_fd()])
-                .map_err(|_| Failure::Gone)?;
+            message::send(&self.socket, order, &[theirs.as_fd()]).map_err(|_| Failure::Gone)?;
         }
         drop(theirs);
-        read_report(&report)?.ok_or(Failure::Gone)
+        read_report(&report)
     }
 
     /// Sends a signal to a process, or to the group it leads; one that has ended gets none.

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -164,6 +164,14 @@ impl Log {
 /// Makes the file that `copy` will append to, so that a reader finds it before any output.
 pub(crate) fn create(path: &Path) -> io::Result<()> {
     File::options().create(true).append(true).mode(0o600).open(path).map(drop)
+}
+
+/// Returns the bytes that all files of a log have on disk.
+pub(crate) fn size(path: &Path) -> u64 {
+    let names =
+        [path.to_owned(), path.with_extension("log.1"), path.with_extension("log.previous")];
+    let blocks = names.iter().filter_map(|path| Some(fs::metadata(path).ok()?.blocks()));
+    blocks.sum::<u64>() * 512
 }
 
 /// Keeps the log of a run that has ended under another name, and nothing of those before.

@@ -16,10 +16,10 @@ use super::life::Happening;
 use super::state::Shared;
 use super::{cgroup, logs, probes, threads};
 use crate::control::{self, ExecInput, ExecOutput, Reply, Request};
-use crate::fdpass;
-use crate::spec::{AttachSpec, ExecSpec};
+use crate::spec::{AttachSpec, ExecSpec, Usage};
 use crate::zygote::failure::{Failure, Step};
 use crate::zygote::message::{Key, Order, Stdio};
+use crate::{fdpass, folder};
 
 const SIGHUP: i32 = 1;
 const SIGKILL: i32 = 9;
@@ -60,7 +60,23 @@ fn answer(shared: &Arc<Shared>, mut stream: UnixStream) -> io::Result<()> {
             shared.happenings.send(Happening::Stop { grace }).ok();
             stream.write_all(&control::line(&Reply::Done))
         }
+        Request::End { reason, message, grace_millis } => {
+            let grace = Duration::from_millis(grace_millis);
+            let why = (reason, message);
+            // A pod whose life is over needs no end.
+            shared.happenings.send(Happening::Doom { why, grace }).ok();
+            stream.write_all(&control::line(&Reply::Done))
+        }
+        Request::Usage => stream.write_all(&control::line(&usage(shared)?)),
         Request::Exec(spec) => exec(shared, &spec, stream),
+        Request::Files { volume } => {
+            let given = folder::read_json(&shared.folder().fresh(&volume))?;
+            let reply = match shared.link.replace(volume, given) {
+                Ok(()) => Reply::Done,
+                Err(failure) => Reply::Program(failure.to_string()),
+            };
+            stream.write_all(&control::line(&reply))
+        }
         Request::Attach(spec) => attach(shared, &spec, stream),
         Request::Dial { port } => dial(shared, port, stream),
     }
@@ -89,6 +105,19 @@ fn dial(shared: &Shared, port: u16, mut stream: UnixStream) -> io::Result<()> {
         }
         Err(error) => stream.write_all(&control::line(&Reply::Program(error.to_string()))),
     }
+}
+
+/// Adds the logs, which are not the pod's own, to what the pod has written.
+fn usage(shared: &Shared) -> io::Result<Usage> {
+    let status = shared.status();
+    let all = status.init_containers.iter().chain(&status.containers);
+    let names: Vec<String> = all.map(|container| container.name.clone()).collect();
+    let usage = shared.link.usage(names);
+    let mut usage = usage.map_err(|failure| io::Error::other(failure.to_string()))?;
+    for (name, bytes) in &mut usage.containers {
+        *bytes += logs::size(&shared.folder().log(name));
+    }
+    Ok(usage)
 }
 
 /// The pipes of a program: theirs go to the zygote, ours to whoever asked.

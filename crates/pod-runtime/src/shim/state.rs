@@ -57,6 +57,10 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     /// Returns the present status.
     pub(crate) fn status(&self) -> PodStatus {
         self.inner().status.clone()

@@ -95,3 +95,12 @@ pub enum NoteKind {
     /// It is started again only after a while.
     BackOff,
 }
+
+/// Bytes that a pod has written to disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// In empty folders that are not in memory.
+    pub volumes: std::collections::BTreeMap<String, u64>,
+    /// In the writable layers and logs of containers.
+    pub containers: std::collections::BTreeMap<String, u64>,
+}

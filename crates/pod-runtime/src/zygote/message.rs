@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fdpass;
 use crate::shim::ids::IdMap;
-use crate::spec::{ContainerSpec, Volume};
+use crate::spec::{ContainerSpec, FileContent, Volume};
 
 /// Names a process that the shim asked for; never used twice.
 pub(crate) type Key = u32;
@@ -33,6 +33,11 @@ pub(crate) enum Order {
     Exec { key: Key, container: Key, argv: Vec<String>, stdio: Stdio },
     /// Sends a signal to a process, or to the group that it leads.
     Signal { key: Key, signal: i32, group: bool },
+    /// Replaces the files of a volume. Descriptors: the report.
+    Files { volume: String, files: BTreeMap<String, FileContent> },
+    /// Counts what has been written, in a process of its own. Descriptors: the report, through
+    /// which a [`crate::spec::Usage`] comes.
+    Usage { key: Key, containers: Vec<String> },
     /// Makes a TCP socket in the pod's network. Descriptors: the report, through which it comes.
     Socket,
 }

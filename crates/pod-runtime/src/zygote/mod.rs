@@ -9,12 +9,14 @@ pub(crate) mod container;
 pub(crate) mod devices;
 pub(crate) mod etc;
 pub(crate) mod failure;
+mod files;
 pub(crate) mod images;
 pub(crate) mod message;
 pub(crate) mod mounts;
 pub(crate) mod program;
 pub(crate) mod rootfs;
 pub(crate) mod tun;
+mod usage;
 pub(crate) mod volumes;
 
 use std::collections::BTreeMap;
@@ -218,6 +220,14 @@ impl Zygote {
                 // Without one the report ends without a word.
                 tun::socket().and_then(|it| fdpass::send_all(&report, b"S", &[it.as_fd()])).ok();
             }
+            Order::Usage { key, containers } => self.measure(key, &containers, fds),
+            Order::Files { volume, files } => {
+                let Some(mut report) = fds.into_iter().next().map(UnixStream::from) else { return };
+                if let Err(failure) = volumes::update(&self.setup, &volume, &files) {
+                    // If the shim no longer listens, nobody asks.
+                    report.write_all(&failure.to_report()).ok();
+                }
+            }
             Order::Run { key, container, stdio, again } => {
                 let Some(streams) = Streams::new(stdio, fds) else { return };
                 let laid_out = std::mem::take(&mut self.laid_out);
@@ -241,6 +251,19 @@ impl Zygote {
                 self.adopt(key, forked, None, &streams);
             }
         }
+    }
+
+    /// Counts what was written, which may take long: not in this process.
+    fn measure(&mut self, key: Key, containers: &[String], fds: Vec<OwnedFd>) {
+        let Some(streams) = Streams::new(Stdio::Null, fds) else { return };
+        let forked = sys::fork_into(CloneFlags::empty());
+        if let Ok(None) = forked {
+            let usage = usage::measure(&self.setup, containers);
+            let text = serde_json::to_vec(&usage).unwrap_or_default();
+            let told = (&streams.report).write_all(&text);
+            sys::exit_now(i32::from(told.is_err()));
+        }
+        self.adopt(key, forked, None, &streams);
     }
 
     fn context<'a>(&'a self, container: &'a ContainerSpec) -> container::Context<'a> {

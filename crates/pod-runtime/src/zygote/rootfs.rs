@@ -30,6 +30,15 @@ pub(crate) fn enter(context: &Context<'_>, laid_out: bool) -> Result<(), Failure
     devices::mask_proc()
 }
 
+/// Returns where a container's own files are: its root or the layer above an image.
+pub(crate) fn layers(container: &str, only: bool) -> Vec<String> {
+    let mut layers = vec![format!("root-{container}"), format!("upper-{container}")];
+    if only {
+        layers.push(AHEAD.to_owned());
+    }
+    layers
+}
+
 /// Removes what a container has left in its root; the current folder is the pod's `fs`. What
 /// cannot be removed makes the next root fail, with the reason.
 pub(crate) fn forget(container: &str) {

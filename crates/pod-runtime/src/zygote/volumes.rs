@@ -4,9 +4,9 @@
 //! RESOLVE_BENEATH, and a place to mount on as [`super::beneath`] does, after the container's root
 //! has become the root: a symlink leads nowhere else.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -15,12 +15,12 @@ use rustix::mount::{MountFlags, mount_bind};
 use super::beneath::{self, Root};
 use super::failure::{Failure, Step};
 use super::message::Setup;
-use super::{images, mounts};
+use super::{files, images, mounts};
 use crate::TOOLS_BINARY;
 use crate::spec::{ContainerSpec, FileContent, Image, Mount, Volume};
 
 /// Where volumes are, in the pod's `fs`.
-const FOLDER: &str = "volumes";
+pub(super) const FOLDER: &str = "volumes";
 /// Where the tools are, in the pod's `fs`.
 pub(crate) const TOOLS: &str = "tools";
 
@@ -45,7 +45,7 @@ pub(crate) fn prepare(setup: &Setup) -> Result<(), Failure> {
                 &format!("{path}/usr"),
                 mounts::READ_ONLY | mounts::HARMLESS,
             )?,
-            Volume::Files(files) => write_files(&path, files)?,
+            Volume::Files(given) => given_files(&path, given)?,
         }
     }
     Ok(())
@@ -68,26 +68,23 @@ fn memory(path: &str, size_limit: Option<u64>) -> Result<(), Failure> {
     mounts::fresh("tmpfs", path, flags, &format!("mode=1777{size}"))
 }
 
-fn write_files(
-    folder: &str,
-    files: &std::collections::BTreeMap<String, FileContent>,
-) -> Result<(), Failure> {
+fn given_files(folder: &str, given: &BTreeMap<String, FileContent>) -> Result<(), Failure> {
     mounts::folder(folder, 0o755)?;
     // They may be secrets: in memory, as Kubernetes keeps them.
     mounts::fresh("tmpfs", folder, MountFlags::NOSUID | MountFlags::NODEV, "mode=755")?;
-    for (name, content) in files {
-        if !is_below(name) {
-            return Err(Failure::Program(format!("{name:?} would leave its volume")));
-        }
-        let path = format!("{folder}/{name}");
-        if let Some((above, _)) = path.rsplit_once('/') {
-            mounts::folder(above, 0o755)?;
-        }
-        fs::write(&path, &content.data)
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(content.mode)))
-            .step(&format!("writing {name}"))?;
+    files::write(folder, given)
+}
+
+/// Replaces the files of a volume; the current folder is the pod's `fs`.
+pub(crate) fn update(
+    setup: &Setup,
+    name: &str,
+    given: &BTreeMap<String, FileContent>,
+) -> Result<(), Failure> {
+    match setup.volumes.get(name) {
+        Some(Volume::Files(_)) => files::write(&format!("{FOLDER}/{name}"), given),
+        _ => Err(Failure::Program(format!("volume {name:?} has no files to be replaced"))),
     }
-    Ok(())
 }
 
 /// Copies the mounts that a container wants; the current folder is the pod's `fs`.

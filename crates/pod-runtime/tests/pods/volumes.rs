@@ -1,16 +1,21 @@
 //! Volumes: shared, limited, read-only, and never a way out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 use pod_runtime::spec::{FileContent, Mount, Volume};
 
-use super::fixture::{Bench, code, container, mount, pod, reason, sh};
+use super::fixture::{
+    Bench, code, container, end_of, eventually, exec, mount, pod, reason, sh, told,
+};
 use super::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("memory_volumes_are_limited", Needs::Nothing, memory_volumes_are_limited),
     ("files_have_content_and_mode", Needs::Nothing, files_have_content_and_mode),
+    ("files_are_replaced_but_not_by_sub_path", Needs::Nothing, files_are_replaced),
+    ("what_is_written_is_counted", Needs::Nothing, what_is_written_is_counted),
     ("tools_are_the_running_binary", Needs::Nothing, tools_are_the_running_binary),
     ("read_only_mounts_refuse_writes", Needs::Nothing, read_only_mounts_refuse_writes),
     ("a_sub_path_is_made_and_shared", Needs::Nothing, a_sub_path_is_made_and_shared),
@@ -37,7 +42,7 @@ fn memory_volumes_are_limited() -> Result<(), Failed> {
 fn files_have_content_and_mode() -> Result<(), Failed> {
     let bench = Bench::new();
     let mut main = sh(
-        "cat /conf/a /conf/sub/b; stat -c %a /conf/a; (echo x >>/conf/a) 2>/dev/null || echo no",
+        "cat /conf/a /conf/sub/b; stat -L -c %a /conf/a; (echo x >>/conf/a) 2>/dev/null || echo no",
     );
     main.mounts.push(mount("conf", "/conf"));
     let mut spec = pod(main);
@@ -50,6 +55,53 @@ fn files_have_content_and_mode() -> Result<(), Failed> {
     bench.finish(&spec);
     let output = bench.output(&spec.id, "main");
     assert!(output.starts_with("one\ntwo\n444\n") && output.ends_with("no"), "{output}");
+    Ok(())
+}
+
+fn files_are_replaced() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = sh("exec sleep 999");
+    main.mounts.push(mount("conf", "/conf"));
+    main.mounts.push(Mount { sub_path: Some("a".into()), ..mount("conf", "/etc/a") });
+    let mut spec = pod(main);
+    let files = |text: &str| {
+        let file = FileContent { data: text.as_bytes().to_vec(), mode: 0o444 };
+        BTreeMap::from([("a".to_owned(), file)])
+    };
+    spec.volumes.insert("conf".into(), Volume::Files(files("one")));
+    let pod = bench.running(&spec);
+    let cat = |path: &str| told(pod.exec(&exec(&["cat", path])).unwrap(), b"").1;
+    assert_eq!([cat("/conf/a"), cat("/etc/a")], ["one", "one"]);
+    pod.replace_files("conf", &files(&"two".repeat(1 << 20))).unwrap();
+    assert_eq!(cat("/conf/a"), "two".repeat(1 << 20));
+    assert_eq!(cat("/etc/a"), "one");
+    assert!(pod.replace_files("tools", &files("x")).is_err());
+    assert!(!bench.state.join("pods").join(&spec.id).join("fresh-conf").exists());
+    Ok(())
+}
+
+fn what_is_written_is_counted() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let script = "umask 077; mkdir /data/a; head -c 3M /dev/zero >/data/a/x; \
+                  head -c 2M /dev/zero >/tmp/x; head -c 1M /dev/zero | tr '\\0' y; echo up >&2; \
+                  exec sleep 999";
+    let mut main = sh(script);
+    main.mounts.push(mount("data", "/data"));
+    let mut spec = pod(main);
+    spec.volumes.insert("data".into(), DISK);
+    let pod = bench.running(&spec);
+    eventually("it has written", || bench.log(&spec.id, "main").contains("stderr F up"));
+    let usage = pod.usage().unwrap();
+    let mib = |bytes: u64| bytes >> 20;
+    assert_eq!(mib(usage.volumes["data"]), 3, "{usage:?}");
+    assert_eq!(mib(usage.containers["main"]), 3, "{usage:?}");
+    pod.end("Evicted", "too much", Duration::ZERO).unwrap();
+    let status = end_of(&pod);
+    assert_eq!(status.reason, Some(("Evicted".to_owned(), "too much".to_owned())));
+    assert_eq!(code(&status), 137);
+    bench.runtime.forget_files(&spec.id).unwrap();
+    let folder = bench.state.join("pods").join(&spec.id);
+    assert!(!folder.join("fs").exists() && bench.log(&spec.id, "main").contains("up"));
     Ok(())
 }
 

@@ -67,6 +67,22 @@ impl Daemon {
         Self::spawn(dir, command)
     }
 
+    /// Starts one with all its state on a disk of its own of so many MiB. Only root can; its pods
+    /// must be deleted before it ends.
+    pub(crate) fn start_all_on_disk_of(mib: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // The kubeconfig is wanted outside, too.
+        let script = format!(
+            "mkdir -p \"$2/bin\" \"$2/pods\"
+             mount -t tmpfs -o size={mib}m,mode=700 tmpfs \"$2/pods\" || exit 1
+             exec \"$1\" serve \"$2\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script, "sh"]);
+        command.arg(std::env::current_exe().unwrap()).arg(dir.path());
+        Self::spawn(dir, command)
+    }
+
     fn spawn(dir: tempfile::TempDir, mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());

@@ -25,6 +25,8 @@ pub(crate) enum Needs {
     Pods,
     Kubectl,
     Mounts,
+    Limits,
+    Root,
 }
 
 impl Needs {
@@ -35,6 +37,10 @@ impl Needs {
         };
         match self {
             Self::Nothing => None,
+            Self::Root if !runs("unshare", &["-m", "true"]) => {
+                Some("unshare -m is not allowed".into())
+            }
+            Self::Root => Self::Pods.lacking(),
             Self::Mounts => {
                 (!runs("unshare", &["-rm", "true"])).then(|| "unshare -rm is not allowed".into())
             }
@@ -42,6 +48,11 @@ impl Needs {
                 .into_iter()
                 .find(|check| check.fatal && !check.ok)
                 .map(|check| format!("no pods here: {}", check.detail)),
+            Self::Limits => Self::Pods.lacking().or_else(|| {
+                let checks = pod_runtime::probe(&std::env::temp_dir());
+                let lacks = checks.into_iter().find(|check| check.name == "cgroups" && !check.ok);
+                lacks.map(|check| format!("no limits here: {}", check.detail))
+            }),
             Self::Kubectl if !runs("kubectl", &["version", "--client"]) => {
                 Some("there is no kubectl".into())
             }
