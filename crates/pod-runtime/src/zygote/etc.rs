@@ -99,8 +99,11 @@ pub(crate) fn detach(context: &Context<'_>) -> Result<Vec<Detached>, Failure> {
 }
 
 fn made_up(setup: &Setup, uid: u32, gid: u32) -> Vec<(&'static str, String)> {
-    let user = format!("{USER}:x:{uid}:{gid}:{USER}:{HOME}:/bin/bash\n");
-    let group = format!("{USER}:x:{gid}:\n");
+    let name = |id| if id == 0 { "root" } else { USER };
+    let (user, group) = (name(uid), name(gid));
+    let home = if uid == 0 { "/root" } else { HOME };
+    let user = format!("{user}:x:{uid}:{gid}:{user}:{home}:/bin/bash\n");
+    let group = format!("{group}:x:{gid}:\n");
     let hostname = &setup.hostname;
     let ip = setup.ip.map(|ip| format!("{ip}\t{hostname}\n")).unwrap_or_default();
     let dns = setup.dns.map(|dns| format!("nameserver {dns}\n")).unwrap_or_default();
