@@ -41,8 +41,8 @@ const DIFFERENT: &[(&str, &str)] = &[
 
 const POD: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one", "labels": {"app": "a"}},
     "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers":
-    [{"name": "main", "image": "IMAGE", "stdin": true, "command": ["sh", "-c", "while read
-    w; do echo got $w; [ $w != end ] || exit 3; done; sleep 999"]}]}}"#;
+    [{"name": "main", "image": "IMAGE", "stdin": true, "command": ["sh", "-c",
+    "while read w; do echo got $w; [ $w != end ] || exit 3; done; sleep 999"]}]}}"#;
 const MAP: &str =
     r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "1"}}"#;
 const OTHER_MAP: &str =
