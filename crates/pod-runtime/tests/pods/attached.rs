@@ -73,15 +73,16 @@ fn leaving_does_no_harm() -> Result<(), Failed> {
 
 fn two_are_attached_to_one_terminal() -> Result<(), Failed> {
     let bench = Bench::new();
-    let mut main = sh("trap 'stty size' WINCH; until read word; do :; done; echo said $word");
+    let mut main = sh("until [ \"$(stty size)\" = '31 97' ]; do sleep 0.01; done; echo resized; \
+                       read word; echo said $word");
     (main.stdin, main.tty) = (true, true);
     let pod = bench.running(&pod(main));
     let (one, two) = (pod.attach(&spec(true)).unwrap(), pod.attach(&spec(true)).unwrap());
     assert!(one.stderr.is_none());
     let [first, second] = [&one, &two].map(|it| File::from(it.stdout.try_clone().unwrap()));
     one.resize(31, 97).unwrap();
-    read_to(&first, "31 97");
-    read_to(&second, "31 97");
+    read_to(&first, "resized");
+    read_to(&second, "resized");
     File::from(two.stdin.as_ref().unwrap().try_clone()?).write_all(b"hello\n").unwrap();
     read_to(&first, "said hello");
     assert_eq!((one.wait().unwrap(), two.wait().unwrap()), (0, 0));
