@@ -1,6 +1,6 @@
 //! What TCP and UDP share: the event queue, the way to the pod, the routes and the counters.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ pub(crate) enum Token {
     Tun,
     Tcp(u64),
     Udp(u64),
+    Echo(u64),
 }
 
 impl Token {
@@ -29,18 +30,20 @@ impl Token {
         EventData::new_u64(match self {
             Self::Stop => 0,
             Self::Tun => 1,
-            Self::Tcp(id) => id << 2 | 2,
-            Self::Udp(id) => id << 2 | 3,
+            Self::Tcp(id) => id << 3 | 2,
+            Self::Udp(id) => id << 3 | 3,
+            Self::Echo(id) => id << 3 | 4,
         })
     }
 
     pub(crate) fn decode(data: EventData) -> Self {
         let number = data.u64();
-        match number & 3 {
+        match number & 7 {
             0 => Self::Stop,
             1 => Self::Tun,
-            2 => Self::Tcp(number >> 2),
-            _ => Self::Udp(number >> 2),
+            2 => Self::Tcp(number >> 3),
+            3 => Self::Udp(number >> 3),
+            _ => Self::Echo(number >> 3),
         }
     }
 }
@@ -58,10 +61,11 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(config: Config, stop: &OwnedFd) -> Result<Self, Error> {
         let router = Router::new(&config)?;
-        let outbox = Outbox::new(config.tun, config.mtu, Arc::clone(&config.counters))
+        let counters = Arc::clone(&config.counters);
+        let outbox = Outbox::new(config.tun, config.mtu, config.offload, Arc::clone(&counters))
             .map_err(Error::Tun)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::Events)?;
-        let core = Self { epoll, outbox, router, counters: config.counters, last_id: 0 };
+        let core = Self { epoll, outbox, router, counters, last_id: 0 };
         core.watch(stop, Token::Stop, EventFlags::IN).map_err(Error::Events)?;
         core.watch(core.outbox.tun(), Token::Tun, EventFlags::IN).map_err(Error::Tun)?;
         Ok(core)
@@ -78,6 +82,12 @@ impl Core {
     pub(crate) fn open_udp(&mut self, address: SocketAddr) -> Result<(u64, OwnedFd), Errno> {
         let socket = host::udp(address)?;
         self.adopt(socket, Token::Udp, EventFlags::IN)
+    }
+
+    /// Opens a ping socket of the host for `address`, under a new id.
+    pub(crate) fn open_echo(&mut self, address: IpAddr) -> Result<(u64, OwnedFd), Errno> {
+        let socket = host::echo(address)?;
+        self.adopt(socket, Token::Echo, EventFlags::IN)
     }
 
     /// Tells the pod that nobody takes its datagrams.

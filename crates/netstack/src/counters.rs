@@ -33,7 +33,7 @@ counters! {
     refused,
     /// TCP connections refused because the table was full or the host out of sockets.
     exhausted,
-    /// Packets from the pod that could not be used: malformed, fragments, IPv6, wrong source.
+    /// Packets from the pod that could not be used: malformed, fragments, wrong source.
     ignored,
     /// Packets and datagrams lost because one side could not take them.
     packets_lost,

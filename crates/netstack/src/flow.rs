@@ -1,17 +1,20 @@
 //! One TCP connection: the pod's end in smoltcp, the other end a socket of the host.
 
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use smoltcp::iface::{Interface, PollResult, SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
+use smoltcp::iface::{Interface, PollResult};
+use smoltcp::socket::tcp::{RecvError, Socket, State};
 use smoltcp::time::{Duration, Instant};
 
+use crate::host;
 use crate::nat::Pair;
 use crate::outbox::{Outbox, Port};
-use crate::{TO_HOST, TO_POD, host};
+
+mod engine;
+
+pub(crate) use engine::{Engine, Engines};
 
 /// How long a host may take to accept. Shorter than Linux' own two minutes, so that a pod that
 /// dials a black hole does not collect sockets.
@@ -33,13 +36,16 @@ pub(crate) enum Verdict {
 /// host's socket.
 pub(crate) struct Flow {
     pub(crate) pair: Pair,
-    set: SocketSet<'static>,
-    handle: SocketHandle,
+    engine: Engine,
+    /// Bytes in both directions.
+    moved: usize,
     host: OwnedFd,
     /// Set until the host's connect has succeeded.
     connect_by: Option<Instant>,
     /// The host's socket may have something to read; false once it said "again".
     readable: bool,
+    /// The host's socket has told of its end, which it does not do again.
+    ending: bool,
     writable: bool,
     /// The host has sent FIN, and the pod's FIN follows its last byte.
     host_done: bool,
@@ -50,24 +56,15 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new(pair: Pair, host: OwnedFd, now: Instant) -> Self {
-        let buffer = |len| SocketBuffer::new(vec![0; len]);
-        let mut socket = Socket::new(buffer(TO_HOST), buffer(TO_POD));
-        socket.pause_synack(true);
-        // A relay adds no delays of its own to those of its two ends.
-        socket.set_nagle_enabled(false);
-        socket.set_ack_delay(None);
-        // It fails only for port 0, which the router refuses; then the SYN finds no listener.
-        let _ = socket.listen((IpAddr::V4(*pair.peer.ip()), pair.peer.port()));
-        let mut set = SocketSet::new(Vec::with_capacity(1));
-        let handle = set.add(socket);
+    pub(crate) fn new(pair: Pair, host: OwnedFd, engine: Engine, now: Instant) -> Self {
         Self {
             pair,
-            set,
-            handle,
+            engine,
+            moved: 0,
             host,
             connect_by: Some(now + CONNECT_TIMEOUT),
             readable: false,
+            ending: false,
             writable: false,
             host_done: false,
             pod_done: false,
@@ -85,7 +82,11 @@ impl Flow {
         now: Instant,
     ) {
         let before = self.socket().state();
-        net.poll_ingress_single(now, &mut Port { packet: Some(packet), outbox }, &mut self.set);
+        net.poll_ingress_single(
+            now,
+            &mut Port { packet: Some(packet), outbox },
+            &mut self.engine.set,
+        );
         let over = matches!(before, State::Closed | State::LastAck | State::TimeWait);
         let gone = matches!(self.socket().state(), State::Closed | State::Listen);
         self.pod_reset |= gone && !over;
@@ -96,6 +97,7 @@ impl Flow {
         let over = EventFlags::ERR | EventFlags::HUP;
         let writable = events.intersects(EventFlags::OUT | over);
         self.readable |= events.intersects(EventFlags::IN | EventFlags::RDHUP | over);
+        self.ending |= events.intersects(EventFlags::RDHUP | over);
         self.writable |= writable;
         if self.connect_by.is_some() && writable {
             return self.on_connect();
@@ -122,6 +124,7 @@ impl Flow {
         net: &mut Interface,
         outbox: &mut Outbox,
         now: Instant,
+        share: usize,
     ) -> Verdict {
         if self.pod_reset {
             host::reset_on_close(&self.host);
@@ -133,7 +136,7 @@ impl Flow {
             }
             self.host_failed = true;
         }
-        self.host_failed = self.host_failed || self.pump().is_err();
+        self.host_failed = self.host_failed || self.pump(share).is_err();
         if self.host_failed {
             self.socket().abort();
         }
@@ -141,17 +144,17 @@ impl Flow {
         self.verdict(net, now)
     }
 
-    fn pump(&mut self) -> Result<(), Errno> {
+    fn pump(&mut self, share: usize) -> Result<(), Errno> {
         self.pod_to_host()?;
-        self.host_to_pod()
+        self.host_to_pod(share)
     }
 
     fn pod_to_host(&mut self) -> Result<(), Errno> {
-        let socket = self.set.get_mut::<Socket>(self.handle);
+        let socket = self.engine.socket();
         while self.writable && socket.can_recv() {
             let sent = socket.recv(|bytes| counted(host::send(&self.host, bytes)));
             match sent.unwrap_or(Ok(0)) {
-                Ok(_) => {}
+                Ok(len) => self.moved = self.moved.saturating_add(len),
                 Err(Errno::AGAIN) => self.writable = false,
                 Err(error) => return Err(error),
             }
@@ -165,16 +168,25 @@ impl Flow {
         Ok(())
     }
 
-    fn host_to_pod(&mut self) -> Result<(), Errno> {
-        let socket = self.set.get_mut::<Socket>(self.handle);
-        while self.readable && !self.host_done && socket.can_send() {
-            let read = socket.send(|space| counted(host::receive(&self.host, space)));
+    fn host_to_pod(&mut self, share: usize) -> Result<(), Errno> {
+        let socket = self.engine.socket();
+        while self.readable && !self.host_done && socket.send_queue() < share && socket.can_send() {
+            let left = share - socket.send_queue();
+            let mut room = 0;
+            let read = socket.send(|space| {
+                room = space.len().min(left);
+                counted(host::receive(&self.host, &mut space[..room]))
+            });
             match read.unwrap_or(Err(Errno::AGAIN)) {
                 Ok(0) => {
                     self.host_done = true;
                     socket.close();
                 }
-                Ok(_) => {}
+                // Less than there was room for is all there was: more makes an event (epoll(7)).
+                Ok(len) => {
+                    self.moved = self.moved.saturating_add(len);
+                    self.readable = len == room || self.ending;
+                }
                 Err(Errno::AGAIN) => self.readable = false,
                 Err(error) => return Err(error),
             }
@@ -185,11 +197,13 @@ impl Flow {
     fn egress(&mut self, net: &mut Interface, outbox: &mut Outbox, now: Instant) {
         // When its TIME-WAIT is over, smoltcp would drop bytes that the host has not taken yet.
         let waiting = self.socket().state() == State::TimeWait;
-        if waiting && net.poll_at(now, &self.set).is_none_or(|at| at > Instant::ZERO) {
+        if waiting && net.poll_at(now, &self.engine.set).is_none_or(|at| at > Instant::ZERO) {
             return;
         }
         let mut port = Port { packet: None, outbox };
-        while net.poll_egress(now, &mut port, &mut self.set) == PollResult::SocketStateChanged {}
+        while net.poll_egress(now, &mut port, &mut self.engine.set)
+            == PollResult::SocketStateChanged
+        {}
     }
 
     fn verdict(&mut self, net: &mut Interface, now: Instant) -> Verdict {
@@ -198,12 +212,17 @@ impl Flow {
             State::Closed if self.host_failed || !self.socket().can_recv() => Verdict::Done,
             State::TimeWait if pod_done => Verdict::Done,
             State::Closed | State::TimeWait => Verdict::Open(None),
-            _ => Verdict::Open(net.poll_at(now, &self.set).map(|at| at.max(now + RETRY))),
+            _ => Verdict::Open(net.poll_at(now, &self.engine.set).map(|at| at.max(now + RETRY))),
         }
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {
-        self.set.get_mut(self.handle)
+        self.engine.socket()
+    }
+
+    /// Closes the host's socket and gives back what the next connection can use.
+    pub(crate) fn into_engine(self, engines: &mut Engines) {
+        engines.put(self.engine, self.moved);
     }
 }
 

@@ -10,13 +10,17 @@
 //!                                                   +--> tcp: smoltcp <-> host socket
 //!                                                   +--> udp: NAT table <-> host socket
 //!                                                   +--> dns: the host's resolver
+//!                                                   +--> echo: ping socket of the host
+//!                  packet --> switch --> port of another pod --> its TUN
 //! ```
 //!
-//! What it is not: it publishes no ports, speaks no IPv6 to the pod (such packets are dropped;
-//! give the pod no IPv6 address, so that its kernel answers "unreachable" by itself), forwards no
-//! ICMP but answers ping at the gateway, and knows nothing of pods beyond their address.
+//! What it is not: it publishes no ports, speaks IPv6 only to a pod that was given an address (give
+//! it none where the host [has none](reaches_ipv6), so that its kernel answers "unreachable" by
+//! itself), carries no IPv6 from pod to pod, forwards no ICMP but ping (where the host allows its
+//! users to), and knows nothing of pods beyond their addresses.
 //!
-//! One thread, one epoll, no polling: it sleeps until a packet, a socket or a timer is due.
+//! One thread, one epoll, no polling: it sleeps until a packet, a socket or a timer is due. A
+//! second one, if there is a [`SwitchPort`], sleeps until another pod sends something.
 //!
 //! **Memory.** A connection has two buffers, [`TO_HOST`] and [`TO_POD`], zero pages until used.
 //! glibc keeps that promise only for mapped allocations, and by default it stops mapping them
@@ -27,7 +31,10 @@ mod address;
 mod clock;
 mod core;
 mod counters;
+mod echo;
 mod flow;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod host;
 mod nat;
 mod outbox;
@@ -37,18 +44,21 @@ mod policy;
 mod resolv;
 mod route;
 mod stack;
+mod switch;
 mod tcp;
 mod timers;
 mod udp;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-pub use address::{DNS, GATEWAY, MTU, POD_IP, PREFIX};
+pub use address::{DNS, GATEWAY, GATEWAY6, MTU, POD_IP, PREFIX, PREFIX6, pod_ip6};
 pub use counters::{Counters, Reading};
+pub use host::reaches_ipv6;
 pub use policy::Policy;
 pub use resolv::resolvers;
+pub use switch::SwitchPort;
 
 /// Bytes a connection may hold on their way to the host: four packets of the largest size.
 pub const TO_HOST: usize = 256 * 1024;
@@ -62,11 +72,14 @@ pub const MAX_FLOWS: usize = 2048;
 /// Everything a stack needs to know about its pod.
 #[derive(Debug)]
 pub struct Config {
-    /// A TUN without packet information (`IFF_TUN | IFF_NO_PI`), made inside the pod's network
+    /// A TUN without packet information (`IFF_TUN | IFF_NO_PI`, see also `offload`), made inside the pod's network
     /// namespace. It is made non-blocking.
     pub tun: OwnedFd,
-    /// The pod's only address; packets from others are ignored.
+    /// The pod's only IPv4 address; packets from others are ignored.
     pub pod_ip: Ipv4Addr,
+    /// The pod's only IPv6 address, if it has one; its default route is then [`GATEWAY6`]. See
+    /// [`reaches_ipv6`].
+    pub pod_ip6: Option<Ipv6Addr>,
     /// The pod's default route; it answers ping.
     pub gateway: Ipv4Addr,
     /// Where the pod finds its name server, UDP and TCP port 53; it answers ping.
@@ -76,6 +89,12 @@ pub struct Config {
     pub resolvers: Vec<SocketAddr>,
     /// MTU of the TUN in bytes.
     pub mtu: u16,
+    /// The TUN has a header before each packet (`IFF_VNET_HDR`, of 10 bytes) and leaves checksums
+    /// undone (`TUN_F_CSUM`): neither side looks at bytes that cannot have been damaged.
+    pub offload: bool,
+    /// The pod's way to other pods, if it has one; its address must be `pod_ip`. All pods of a
+    /// cluster must have the same `mtu` and `offload`.
+    pub switch: Option<Arc<SwitchPort>>,
     /// Where the pod may not go.
     pub policy: Policy,
     /// Connections at a time; more are refused.
@@ -90,10 +109,13 @@ impl Config {
         Self {
             tun,
             pod_ip: POD_IP,
+            pod_ip6: None,
             gateway: GATEWAY,
             dns: DNS,
             resolvers: resolvers(),
             mtu: MTU,
+            offload: false,
+            switch: None,
             policy: Policy::for_subnet(POD_IP, PREFIX),
             max_flows: MAX_FLOWS,
             counters: Arc::default(),
@@ -113,6 +135,9 @@ pub enum Error {
     /// The kernel does not say which addresses are the machine's own (rtnetlink).
     #[error("the kernel's routes cannot be read")]
     Routes(#[source] rustix::io::Errno),
+    /// The thread that hears other pods could not be started.
+    #[error("no thread can be started")]
+    Thread(#[source] std::io::Error),
     /// The TUN could not be prepared or read, for example because its namespace is gone.
     #[error("the TUN does not work")]
     Tun(#[source] rustix::io::Errno),

@@ -1,7 +1,7 @@
 //! Which host socket stands for which UDP conversation of the pod, and for how long.
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use smoltcp::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ pub(crate) const MAX_CONVERSATIONS: usize = 1024;
 /// The pod's address and the one it talks to: a connection, or a UDP conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Pair {
-    pub(crate) pod: SocketAddrV4,
-    pub(crate) peer: SocketAddrV4,
+    pub(crate) pod: SocketAddr,
+    pub(crate) peer: SocketAddr,
 }
 
 /// Conversations with the time of their last packet.
@@ -74,10 +74,7 @@ mod tests {
     use super::*;
 
     fn pair(port: u16) -> Pair {
-        Pair {
-            pod: SocketAddrV4::new(crate::POD_IP, port),
-            peer: SocketAddrV4::new([192, 0, 2, 1].into(), 9),
-        }
+        Pair { pod: (crate::POD_IP, port).into(), peer: ([192, 0, 2, 1], 9).into() }
     }
 
     fn at(seconds: i64) -> Instant {
@@ -113,7 +110,7 @@ mod tests {
     #[test]
     fn peers_and_ports_are_told_apart() {
         let mut nat = Nat::new(8);
-        let other = Pair { peer: SocketAddrV4::new([192, 0, 2, 2].into(), 9), ..pair(1) };
+        let other = Pair { peer: ([192, 0, 2, 2], 9).into(), ..pair(1) };
         nat.insert(pair(1), "first", at(0));
         assert!(nat.touch(&other, at(0)).is_none());
         assert!(nat.touch(&pair(2), at(0)).is_none());

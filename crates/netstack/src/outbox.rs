@@ -1,5 +1,6 @@
 //! The way to the pod, and the shape in which smoltcp wants to see it.
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -16,14 +17,43 @@ pub(crate) struct Outbox {
     tun: OwnedFd,
     mtu: usize,
     buffer: Vec<u8>,
+    /// Bytes of a header before each packet.
+    before: usize,
     counters: Arc<Counters>,
 }
 
+/// Length of `virtio_net_hdr`.
+const VNET_HEADER: usize = 10;
+/// The header of a packet that is as it should be.
+const PLAIN: [u8; VNET_HEADER] = [0; VNET_HEADER];
+/// Where a header says at which byte of the packet TCP starts, and that for IPv4 and IPv6.
+const START: std::ops::Range<usize> = 6..8;
+const STARTS: ([u8; 2], [u8; 2]) = (20_u16.to_ne_bytes(), 40_u16.to_ne_bytes());
+/// The header of a TCP segment behind 20 bytes of IPv4 whose checksum need not be looked at:
+/// VIRTIO_NET_HDR_F_NEEDS_CSUM, and where it starts and stands.
+const TCP: [u8; VNET_HEADER] = {
+    let (start, at) = (STARTS.0, 16_u16.to_ne_bytes());
+    [1, 0, 0, 0, 0, 0, start[0], start[1], at[0], at[1]]
+};
+
 impl Outbox {
-    pub(crate) fn new(tun: OwnedFd, mtu: u16, counters: Arc<Counters>) -> Result<Self, Errno> {
+    /// `offload`: see [`crate::Config`].
+    pub(crate) fn new(
+        tun: OwnedFd,
+        mtu: u16,
+        offload: bool,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Errno> {
         fcntl_setfl(&tun, fcntl_getfl(&tun)? | OFlags::NONBLOCK)?;
-        let mtu = usize::from(mtu);
-        Ok(Self { tun, mtu, buffer: vec![0; mtu], counters })
+        let (mtu, before) = (usize::from(mtu), if offload { VNET_HEADER } else { 0 });
+        let mut buffer = vec![0; VNET_HEADER + mtu];
+        buffer[..VNET_HEADER].copy_from_slice(&TCP);
+        Ok(Self { tun, mtu, buffer, before, counters })
+    }
+
+    /// Returns how many bytes stand before a packet that is read from the TUN.
+    pub(crate) fn before(&self) -> usize {
+        self.before
     }
 
     pub(crate) fn tun(&self) -> BorrowedFd<'_> {
@@ -35,7 +65,16 @@ impl Outbox {
     }
 
     pub(crate) fn send(&self, packet: &[u8]) {
-        if rustix::io::write(&self.tun, packet).is_err() {
+        let header = IoSlice::new(&PLAIN[..self.before]);
+        let sent = rustix::io::writev(&self.tun, &[header, IoSlice::new(packet)]);
+        if sent.is_err() {
+            count(&self.counters.packets_lost);
+        }
+    }
+
+    fn send_segment(&self, len: usize) {
+        let segment = &self.buffer[VNET_HEADER - self.before..VNET_HEADER + len];
+        if rustix::io::write(&self.tun, segment).is_err() {
             count(&self.counters.packets_lost);
         }
     }
@@ -72,7 +111,8 @@ impl Device for Port<'_> {
         capabilities.max_transmission_unit = self.outbox.mtu;
         // Written but not verified: see `packet`.
         capabilities.checksum.ipv4 = Checksum::Tx;
-        capabilities.checksum.tcp = Checksum::Tx;
+        let offload = self.outbox.before > 0;
+        capabilities.checksum.tcp = if offload { Checksum::None } else { Checksum::Tx };
         capabilities
     }
 }
@@ -92,8 +132,10 @@ pub(crate) struct Sending<'a>(&'a mut Outbox);
 impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
         let Outbox { buffer, .. } = &mut *self.0;
-        let result = write(&mut buffer[..len]);
-        self.0.send(&self.0.buffer[..len]);
+        let result = write(&mut buffer[VNET_HEADER..VNET_HEADER + len]);
+        let start = if buffer[VNET_HEADER] >> 4 == 4 { STARTS.0 } else { STARTS.1 };
+        buffer[START].copy_from_slice(&start);
+        self.0.send_segment(len);
         result
     }
 }

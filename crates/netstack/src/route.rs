@@ -1,9 +1,10 @@
 //! Where a packet of the pod is taken: a host address, the host's resolver, or nowhere.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::own::Routes;
-use crate::{Config, Error, Policy};
+use crate::policy::embedded_v4;
+use crate::{Config, Error, GATEWAY6, Policy};
 
 /// The answer for one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,17 +42,26 @@ impl Router {
         })
     }
 
-    pub(crate) fn route(&mut self, peer: SocketAddrV4) -> Route {
-        if *peer.ip() == self.dns && peer.port() == 53 {
+    pub(crate) fn route(&mut self, peer: SocketAddr) -> Route {
+        if peer.ip() == self.dns && peer.port() == 53 {
             let resolver = self.resolvers.get(self.current).copied();
             return resolver.map_or(Route::Refused, Route::Resolver);
         }
-        if peer.port() == 0 || self.policy.refused(IpAddr::V4(*peer.ip())) {
-            return Route::Refused;
-        }
-        let address = IpAddr::V4(*peer.ip());
-        let allowed = self.routes.as_mut().is_none_or(|routes| routes.elsewhere(address));
-        if allowed { Route::Host(peer.into()) } else { Route::Refused }
+        let allowed = peer.port() != 0 && self.allows(peer.ip());
+        if allowed { Route::Host(peer) } else { Route::Refused }
+    }
+
+    /// Tells whether the pod may talk to `address` at all.
+    pub(crate) fn allows(&mut self, address: IpAddr) -> bool {
+        // What a translator on the way would make of it must not be the machine's own either.
+        let inner = match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(six) => embedded_v4(six).map(IpAddr::V4),
+        };
+        !self.policy.refused(address)
+            && self.routes.as_mut().is_none_or(|routes| {
+                routes.elsewhere(address) && inner.is_none_or(|inner| routes.elsewhere(inner))
+            })
     }
 
     /// Passes on from a resolver that did not answer, unless that has been done already.
@@ -61,9 +71,9 @@ impl Router {
         }
     }
 
-    /// Tells whether `address` answers ping.
-    pub(crate) fn answers_ping(&self, address: Ipv4Addr) -> bool {
-        address == self.gateway || address == self.dns
+    /// Tells whether `address` is one of this stack's own, which answer ping.
+    pub(crate) fn answers_ping(&self, address: IpAddr) -> bool {
+        address == self.gateway || address == self.dns || address == GATEWAY6
     }
 }
 
@@ -82,7 +92,7 @@ mod tests {
         }
     }
 
-    fn peer(text: &str) -> SocketAddrV4 {
+    fn peer(text: &str) -> SocketAddr {
         text.parse().unwrap()
     }
 
@@ -95,7 +105,7 @@ mod tests {
             assert_eq!(router.route(peer(refused)), Route::Refused, "{refused}");
         }
         let host = peer("192.0.2.1:53");
-        assert_eq!(router.route(host), Route::Host(host.into()));
+        assert_eq!(router.route(host), Route::Host(host));
     }
 
     #[test]

@@ -9,14 +9,21 @@ use smoltcp::iface::{Config as InterfaceConfig, Interface};
 use smoltcp::time::Instant;
 use smoltcp::wire::HardwareAddress;
 
+use crate::TO_POD;
 use crate::core::Core;
 use crate::counters::count;
-use crate::flow::{Flow, Verdict};
+use crate::flow::{Engines, Flow, Verdict};
 use crate::nat::Pair;
 use crate::outbox::Port;
 use crate::packet::{self, Segment};
 use crate::route::Route;
 use crate::timers::Timers;
+
+/// Bytes on their way to the pod at which the connections of one round share the space, so that
+/// what is read from the host is still in the processor's cache when it is sent on.
+const BUSY_BYTES: usize = 4 << 20;
+/// Less would not fill two packets.
+const LEAST_SHARE: usize = 128 * 1024;
 
 /// All connections. Each has a socket set of its own, because smoltcp searches a set from its
 /// beginning for every packet.
@@ -24,6 +31,7 @@ pub(crate) struct Table {
     net: Interface,
     flows: HashMap<u64, Flow>,
     ids: HashMap<Pair, u64>,
+    engines: Engines,
     timers: Timers,
     /// Connections that something has happened to since the last [`Table::settle`].
     touched: Vec<u64>,
@@ -42,6 +50,7 @@ impl Table {
             net,
             flows: HashMap::new(),
             ids: HashMap::new(),
+            engines: Engines::default(),
             timers: Timers::default(),
             touched: Vec::new(),
             limit,
@@ -86,7 +95,7 @@ impl Table {
         }
         match core.open_tcp(address) {
             Ok((id, socket)) => {
-                self.flows.insert(id, Flow::new(pair, socket, now));
+                self.flows.insert(id, Flow::new(pair, socket, self.engines.listen(pair.peer), now));
                 self.ids.insert(pair, id);
                 Some(id)
             }
@@ -115,15 +124,16 @@ impl Table {
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
         touched.dedup();
+        let share = (BUSY_BYTES / touched.len().max(1)).clamp(LEAST_SHARE, TO_POD);
         for id in touched.drain(..) {
-            self.service(core, id, now);
+            self.service(core, id, now, share);
         }
         self.touched = touched;
     }
 
-    fn service(&mut self, core: &mut Core, id: u64, now: Instant) {
+    fn service(&mut self, core: &mut Core, id: u64, now: Instant, share: usize) {
         let Some(flow) = self.flows.get_mut(&id) else { return };
-        match flow.service(&mut self.net, &mut core.outbox, now) {
+        match flow.service(&mut self.net, &mut core.outbox, now, share) {
             Verdict::Open(Some(at)) => self.timers.set(id, at),
             Verdict::Open(None) => {}
             Verdict::Done => self.forget(core, id),
@@ -134,6 +144,7 @@ impl Table {
         self.timers.clear(id);
         if let Some(flow) = self.flows.remove(&id) {
             self.ids.remove(&flow.pair);
+            flow.into_engine(&mut self.engines);
             tracing::trace!(id, "connection over");
             count(&core.counters.tcp_closed);
         }

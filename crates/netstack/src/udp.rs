@@ -11,7 +11,7 @@ use crate::core::Core;
 use crate::counters::count;
 use crate::host;
 use crate::nat::{MAX_CONVERSATIONS, Nat, Pair};
-use crate::packet::{self, DATAGRAM_OVERHEAD};
+use crate::packet;
 use crate::route::Route;
 
 /// A question asked again after this time without any answer goes to the next resolver.
@@ -141,7 +141,7 @@ impl Relay {
 }
 
 fn deliver(core: &Core, pair: &Pair, data: &[u8]) {
-    if data.len() + DATAGRAM_OVERHEAD > core.outbox.mtu() {
+    if data.len() + packet::overhead(pair.pod.ip()) > core.outbox.mtu() {
         count(&core.counters.packets_lost);
     } else {
         core.outbox.send(&packet::datagram(pair, data));

@@ -3,11 +3,12 @@
 //! Nothing here takes time: it is an argument.
 
 use super::*;
-use std::net::SocketAddrV4;
+use crate::{TO_HOST, TO_POD};
 use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use smoltcp::iface::Config;
+use smoltcp::iface::{Config, SocketHandle, SocketSet};
+use smoltcp::socket::tcp::SocketBuffer;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 const PEER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 1);
@@ -45,9 +46,13 @@ struct Rig {
 impl Rig {
     /// The pod has asked for a connection; the host's connect is under way.
     fn new() -> Self {
+        Self::with(&mut Engines::default())
+    }
+
+    fn with(engines: &mut Engines) -> Self {
         let (ours, theirs) = pair_of(SocketType::SEQPACKET);
-        let mut outbox = Outbox::new(ours, 16000, Arc::default()).unwrap();
-        let mut pod_outbox = Outbox::new(theirs, 16000, Arc::default()).unwrap();
+        let mut outbox = Outbox::new(ours, 16000, false, Arc::default()).unwrap();
+        let mut pod_outbox = Outbox::new(theirs, 16000, false, Arc::default()).unwrap();
         let (net, mut pod_net) = (interface(&mut outbox, true), interface(&mut pod_outbox, false));
         let buffer = || SocketBuffer::new(vec![0; 1 << 20]);
         let mut socket = Socket::new(buffer(), buffer());
@@ -56,17 +61,18 @@ impl Rig {
         let mut pod = SocketSet::new(Vec::new());
         let pod_socket = pod.add(socket);
         let (host, server) = pair_of(SocketType::STREAM);
-        let pair = Pair {
-            pod: SocketAddrV4::new(crate::POD_IP, 40000),
-            peer: SocketAddrV4::new(PEER, 80),
-        };
-        let flow = Flow::new(pair, host, Instant::ZERO);
+        let pair = Pair { pod: (crate::POD_IP, 40000).into(), peer: (PEER, 80).into() };
+        let flow = Flow::new(pair, host, engines.listen(pair.peer), Instant::ZERO);
         let now = Instant::ZERO;
         Self { flow, net, outbox, pod, pod_socket, pod_net, pod_outbox, server, now }
     }
 
     fn connected() -> Self {
-        let mut rig = Self::new();
+        Self::new().connect()
+    }
+
+    fn connect(self) -> Self {
+        let mut rig = self;
         rig.settle();
         assert!(rig.flow.on_host(EventFlags::OUT), "it tells that it is connected");
         rig.settle();
@@ -89,7 +95,8 @@ impl Rig {
                 self.flow.on_packet(&mut self.net, &mut self.outbox, &buffer[..len], self.now);
                 quiet = false;
             }
-            let verdict = self.flow.service(&mut self.net, &mut self.outbox, self.now);
+            let verdict =
+                self.flow.service(&mut self.net, &mut self.outbox, self.now, crate::TO_POD);
             while let Ok(len) = rustix::io::read(self.pod_outbox.tun(), &mut buffer) {
                 let packet = Some(&buffer[..len]);
                 let mut port = Port { packet, outbox: &mut self.pod_outbox };
@@ -253,4 +260,37 @@ fn bytes_before_the_pods_fin_wait_for_a_slow_host() {
 #[test]
 fn bytes_after_the_hosts_fin_wait_for_a_slow_host() {
     nothing_is_lost_behind(false);
+}
+
+#[test]
+fn what_a_short_connection_had_serves_the_next() {
+    let mut engines = Engines::default();
+    for word in ["one", "two", "three"] {
+        let mut rig = Rig::with(&mut engines);
+        assert_eq!(engines.0.len(), 0);
+        rig.settle();
+        assert_eq!(rig.pod().state(), State::SynSent, "nothing is answered too early");
+        let mut rig = rig.connect();
+        rig.pod().send_slice(word.as_bytes()).unwrap();
+        rig.settle();
+        assert_eq!(rig.server_has_read(), word.as_bytes());
+        // It is over in the middle: one side has sent more, the other is gone.
+        rustix::io::write(&rig.server, b"unread").unwrap();
+        rig.flow.on_host(EventFlags::IN);
+        rig.settle();
+        rig.pod().abort();
+        assert_eq!(rig.settle(), Verdict::Done);
+        rig.flow.into_engine(&mut engines);
+        assert_eq!(engines.0.len(), 1);
+    }
+}
+
+#[test]
+fn what_much_has_gone_through_is_not_kept() {
+    let (mut engines, mut rig) = (Engines::default(), Rig::connected());
+    rig.pod().send_slice(&[1; 17 * 1024]).unwrap();
+    rig.settle();
+    assert_eq!(rig.server_has_read().len(), 17 * 1024);
+    rig.flow.into_engine(&mut engines);
+    assert_eq!(engines.0.len(), 0);
 }

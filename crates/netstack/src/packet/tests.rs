@@ -4,10 +4,11 @@ use super::*;
 use proptest::prelude::*;
 
 const POD: Ipv4Addr = crate::POD_IP;
+const OWN: Own = Own { four: POD, six: None };
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 fn pair() -> Pair {
-    Pair { pod: SocketAddrV4::new(POD, 40000), peer: SocketAddrV4::new(PEER, 80) }
+    Pair { pod: (POD, 40000).into(), peer: (PEER, 80).into() }
 }
 
 /// A segment of the pod as its kernel would write it.
@@ -26,14 +27,14 @@ fn tcp(control: TcpControl, ack: Option<i32>, payload: &[u8]) -> Vec<u8> {
         timestamp: None,
         payload,
     };
-    ipv4(POD, PEER, IpProtocol::Tcp, repr.buffer_len(), |bytes| {
+    ip(POD.into(), PEER.into(), IpProtocol::Tcp, repr.buffer_len(), |bytes| {
         let mut packet = TcpPacket::new_unchecked(bytes);
         repr.emit(&mut packet, &POD.into(), &PEER.into(), &ChecksumCapabilities::default());
     })
 }
 
 fn reset_for(bytes: &[u8]) -> (Option<i32>, i32) {
-    let Inbound::Tcp(segment) = parse(bytes, POD) else { panic!("no segment") };
+    let Inbound::Tcp(segment) = parse(bytes, OWN) else { panic!("no segment") };
     let answer = reset(&segment);
     let ip = Ipv4Packet::new_checked(&answer[..]).unwrap();
     assert!(ip.verify_checksum());
@@ -48,7 +49,7 @@ fn reset_for(bytes: &[u8]) -> (Option<i32>, i32) {
 #[test]
 fn a_syn_is_recognised_and_its_reset_acknowledges_it() {
     let syn = tcp(TcpControl::Syn, None, &[]);
-    let Inbound::Tcp(segment) = parse(&syn, POD) else { panic!("no segment") };
+    let Inbound::Tcp(segment) = parse(&syn, OWN) else { panic!("no segment") };
     assert_eq!((segment.pair, segment.opens, segment.resets), (pair(), true, false));
     assert_eq!(reset_for(&syn), (Some(1001), 0));
 }
@@ -70,7 +71,7 @@ fn only_a_bare_syn_opens() {
         (TcpControl::Fin, Some(1), false),
     ] {
         let bytes = tcp(control, ack, &[]);
-        let Inbound::Tcp(segment) = parse(&bytes, POD) else { panic!("no segment") };
+        let Inbound::Tcp(segment) = parse(&bytes, OWN) else { panic!("no segment") };
         assert_eq!(segment.opens, opens, "{control:?}");
         assert_eq!(segment.resets, control == TcpControl::Rst);
     }
@@ -80,11 +81,11 @@ fn only_a_bare_syn_opens() {
 fn a_datagram_survives_the_way_there() {
     let swapped = Pair { pod: pair().peer, peer: pair().pod };
     let bytes = datagram(&swapped, b"hello");
-    assert_eq!(parse(&bytes, POD), Inbound::Udp(pair(), b"hello"));
+    assert_eq!(parse(&bytes, OWN), Inbound::Udp(pair(), b"hello"));
     let ip = Ipv4Packet::new_checked(&bytes[..]).unwrap();
     let udp = UdpPacket::new_checked(ip.payload()).unwrap();
     assert!(udp.verify_checksum(&POD.into(), &PEER.into()));
-    assert_eq!(bytes.len(), DATAGRAM_OVERHEAD + 5);
+    assert_eq!(bytes.len(), overhead(POD.into()) + 5);
 }
 
 #[test]
@@ -105,9 +106,9 @@ fn unreachable_quotes_the_datagram_it_answers() {
 #[test]
 fn a_ping_is_answered_with_its_own_data() {
     let request = Icmpv4Repr::EchoRequest { ident: 7, seq_no: 9, data: b"payload" };
-    let bytes = icmp(POD, crate::GATEWAY, &request);
-    let Inbound::Ping(ping) = parse(&bytes, POD) else { panic!("no ping") };
-    assert_eq!((ping.from, ping.to), (POD, crate::GATEWAY));
+    let bytes = icmp4(POD, crate::GATEWAY, &request);
+    let Inbound::Ping(ping) = parse(&bytes, OWN) else { panic!("no ping") };
+    assert_eq!((ping.from, ping.to), (POD.into(), crate::GATEWAY.into()));
     let answer = pong(&ping);
     let ip = Ipv4Packet::new_checked(&answer[..]).unwrap();
     let icmp = Icmpv4Packet::new_checked(ip.payload()).unwrap();
@@ -119,12 +120,15 @@ fn a_ping_is_answered_with_its_own_data() {
 fn fragments_strangers_and_ipv6_are_of_no_use() {
     let mut fragment = tcp(TcpControl::Syn, None, &[]);
     fragment[6] |= 0x20;
-    assert_eq!(parse(&fragment, POD), Inbound::Useless);
-    assert_eq!(parse(&tcp(TcpControl::Syn, None, &[]), PEER), Inbound::Useless);
+    assert_eq!(parse(&fragment, OWN), Inbound::Useless);
+    assert_eq!(
+        parse(&tcp(TcpControl::Syn, None, &[]), Own { four: PEER, six: None }),
+        Inbound::Useless
+    );
     let mut six = tcp(TcpControl::Syn, None, &[]);
     six[0] = 0x65;
-    assert_eq!(parse(&six, POD), Inbound::Useless);
-    assert_eq!(parse(&[], POD), Inbound::Useless);
+    assert_eq!(parse(&six, OWN), Inbound::Useless);
+    assert_eq!(parse(&[], OWN), Inbound::Useless);
 }
 
 proptest! {
@@ -142,7 +146,7 @@ proptest! {
         let mut bytes = match which {
             0 => tcp(TcpControl::Syn, None, b"data"),
             1 => datagram(&Pair { pod: pair().peer, peer: pair().pod }, b"data"),
-            _ => icmp(POD, PEER, &Icmpv4Repr::EchoRequest { ident: 1, seq_no: 2, data: b"data" }),
+            _ => icmp4(POD, PEER, &Icmpv4Repr::EchoRequest { ident: 1, seq_no: 2, data: b"data" }),
         };
         for (at, value) in damage {
             let at = at % bytes.len();
@@ -156,10 +160,58 @@ proptest! {
 /// Does with a packet whatever the stack could do with it.
 fn answer(bytes: &[u8]) {
     let source = bytes.get(12..16).map_or(POD, |b| Ipv4Addr::new(b[0], b[1], b[2], b[3]));
-    match parse(bytes, source) {
+    let six = bytes.get(8..24).map(|six| Ipv6Addr::from(<[u8; 16]>::try_from(six).unwrap()));
+    match parse(bytes, Own { four: source, six }) {
         Inbound::Tcp(segment) => drop(reset(&segment)),
         Inbound::Udp(pair, data) => drop(unreachable(&pair, data.len())),
-        Inbound::Ping(ping) => drop(pong(&ping)),
+        Inbound::Ping(ping) => drop((pong(&ping), prohibited(&ping))),
         Inbound::Useless => {}
+    }
+}
+
+const OWN6: Own = Own { four: POD, six: Some(crate::pod_ip6(POD)) };
+const PEER6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1);
+
+fn pair6() -> Pair {
+    Pair { pod: (crate::pod_ip6(POD), 40000).into(), peer: (PEER6, 80).into() }
+}
+
+#[test]
+fn ipv6_is_read_and_written_as_well() {
+    let swapped = Pair { pod: pair6().peer, peer: pair6().pod };
+    let bytes = datagram(&swapped, b"hello");
+    assert_eq!(parse(&bytes, OWN6), Inbound::Udp(pair6(), b"hello"));
+    assert_eq!(parse(&bytes, OWN), Inbound::Useless, "a pod without IPv6 has no such address");
+    assert_eq!(bytes.len(), overhead(PEER6.into()) + 5);
+    let mut fragment = bytes;
+    fragment[6] = 44;
+    assert_eq!(parse(&fragment, OWN6), Inbound::Useless);
+}
+
+#[test]
+fn ipv6_refusals_quote_what_they_answer() {
+    let ping = Ping {
+        from: pair6().pod.ip(),
+        to: PEER6.into(),
+        ident: 0x0102,
+        seq_no: 0x0304,
+        data: b"x",
+    };
+    let policy = (Icmpv6DstUnreachable::AdminProhibit, [128, 0, 0, 0, 1, 2, 3, 4]);
+    let port = (Icmpv6DstUnreachable::PortUnreachable, [0x9c, 0x40, 0, 80, 0, 13, 0, 0]);
+    for (bytes, expected) in [(prohibited(&ping), policy), (unreachable(&pair6(), 5), port)] {
+        let ip = Ipv6Packet::new_checked(&bytes[..]).unwrap();
+        let icmp = Icmpv6Packet::new_checked(ip.payload()).unwrap();
+        let repr = Icmpv6Repr::parse(
+            &ip.src_addr(),
+            &ip.dst_addr(),
+            &icmp,
+            &ChecksumCapabilities::default(),
+        );
+        let Ok(Icmpv6Repr::DstUnreachable { reason, header, data }) = repr else {
+            panic!("not an unreachable message: {repr:?}")
+        };
+        assert_eq!((reason, data), (expected.0, &expected.1[..]));
+        assert_eq!((IpAddr::V6(header.src_addr), header.dst_addr), (pair6().pod.ip(), PEER6));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::Case;
 use crate::host::{HOST, Stack, answer, echo_datagrams, serve};
 use crate::pod::{drain, pour};
-use crate::rig::{Neighbour, in_pod};
+use crate::rig::{Neighbour, allow_ping, in_pod, run_in_pod};
 use netstack::{Config, POD_IP, PREFIX, Policy};
 
 pub(crate) const ALL: &[Case] = &[
@@ -16,6 +16,9 @@ pub(crate) const ALL: &[Case] = &[
     ("refused_ranges_are_refused_without_a_socket", refused_ranges_are_refused_without_a_socket),
     ("addresses_of_the_host_itself_are_refused", addresses_of_the_host_itself_are_refused),
     ("a_neighbour_of_the_host_is_reached", a_neighbour_of_the_host_is_reached),
+    ("a_neighbour_answers_ping", a_neighbour_answers_ping),
+    ("a_ping_the_host_may_not_send_is_reported", a_ping_the_host_may_not_send_is_reported),
+    ("a_ping_to_the_host_itself_is_refused", a_ping_to_the_host_itself_is_refused),
     ("the_pod_may_finish_first", the_pod_may_finish_first),
     ("the_host_may_finish_first", the_host_may_finish_first),
     ("much_from_the_pod_arrives_whole", much_from_the_pod_arrives_whole),
@@ -101,12 +104,48 @@ fn addresses_of_the_host_itself_are_refused() {
 fn a_neighbour_of_the_host_is_reached() {
     let stack = Stack::start_with(strict);
     let neighbour = Neighbour::new();
-    let server = neighbour.serve();
+    let server = neighbour.serve(Neighbour::SERVER);
     assert_eq!(in_pod(&["ask", Neighbour::SERVER, "hello"]), "you said hello");
     server.end();
     stack.wait(|counters| counters.tcp_closed == 1);
     let counters = stack.stop();
     assert_eq!((counters.host_sockets, counters.refused), (1, 0));
+}
+
+fn a_neighbour_answers_ping() {
+    allow_ping();
+    let stack = Stack::start_with(strict);
+    let _neighbour = Neighbour::new();
+    // As its user meets it; larger ones are fragments on the neighbour's network.
+    for size in ["56", "1472", "20000"] {
+        let words = ["busybox", "ping", "-c", "2", "-i", "0.2", "-W", "20", "-s", size];
+        let said = run_in_pod(&[&words[..], &[Neighbour::ADDRESS]].concat());
+        assert!(said.contains("2 packets received, 0% packet loss"), "{size}: {said}");
+    }
+    assert_eq!(in_pod(&["ping", Neighbour::ADDRESS, "hello"]), "hello");
+    let counters = stack.stop();
+    assert_eq!((counters.host_sockets, counters.refused, counters.packets_lost), (4, 0, 0));
+}
+
+fn a_ping_the_host_may_not_send_is_reported() {
+    let stack = Stack::start_with(strict);
+    let _neighbour = Neighbour::new();
+    assert_eq!(in_pod(&["ping", Neighbour::ADDRESS, "hello"]), "HostUnreachable");
+    assert_eq!(stack.stop().host_sockets, 0);
+}
+
+fn a_ping_to_the_host_itself_is_refused() {
+    allow_ping();
+    let stack = Stack::start_with(strict);
+    let _neighbour = Neighbour::new();
+    let refused = [HOST, Neighbour::HOST_SIDE, Neighbour::LOCAL_RANGE, "169.254.169.254"];
+    for address in refused {
+        assert_eq!(in_pod(&["ping", address, "hello"]), "HostUnreachable", "{address}");
+    }
+    assert_eq!(in_pod(&["ping", "10.117.0.1", "hello"]), "hello", "the gateway answers");
+    assert_eq!(in_pod(&["ping", "10.117.0.53", "hello"]), "hello", "the name server answers");
+    let counters = stack.stop();
+    assert_eq!((counters.host_sockets, counters.refused), (0, refused.len() as u64));
 }
 
 fn the_pod_may_finish_first() {

@@ -30,6 +30,7 @@ impl Stack {
     pub(crate) fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
         let tun = std::io::stdin().as_fd().try_clone_to_owned().expect("standard input is open");
         let mut config = Config::new(tun);
+        config.offload = true;
         // The servers of the cases are on this machine; who leaves that out is refused them.
         config.policy = config.policy.reaching_this_machine();
         adjust(&mut config);
@@ -75,7 +76,15 @@ pub(crate) fn play() -> ExitCode {
 pub(crate) fn serve<T: Send + 'static>(
     serve: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (String, JoinHandle<T>) {
-    let listener = TcpListener::bind((HOST, 0)).expect("a port");
+    serve_at(HOST, serve)
+}
+
+/// As [`serve`], at another address.
+pub(crate) fn serve_at<T: Send + 'static>(
+    host: &str,
+    serve: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (String, JoinHandle<T>) {
+    let listener = TcpListener::bind((host, 0)).expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let thread = std::thread::spawn(move || serve(listener.accept().expect("a connection").0));
     (address, thread)

@@ -9,15 +9,17 @@
 //! ```
 //!
 //! The same binary plays all roles, told apart by an environment variable. The TUN reaches the
-//! host role as its standard input: perl (part of every Debian) does the one ioctl.
+//! host role as its standard input: perl (part of every Debian) does the ioctls.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a case fails")]
 
 mod cases;
 mod host;
 mod load;
+mod names;
 mod pod;
 mod rig;
+mod six;
 
 use std::process::ExitCode;
 
@@ -27,7 +29,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 type Case = (&'static str, fn());
 
 fn every_case() -> impl Iterator<Item = &'static Case> {
-    cases::ALL.iter().chain(load::ALL)
+    cases::ALL.iter().chain(six::ALL).chain(names::ALL).chain(load::ALL)
 }
 
 fn main() -> ExitCode {

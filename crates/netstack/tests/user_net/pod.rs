@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::rig::allow_ping;
 use sha2::{Digest, Sha256};
 
 /// Bytes sent each way by the cases about much data.
@@ -30,6 +31,7 @@ pub(crate) fn play() -> ExitCode {
         ["exchange", address, count, len] => exchange(address, count, len),
         ["datagrams", address, count] => datagrams(address, count),
         ["datagram", address, text] => datagram(address, text),
+        ["ping", address, text] => ping(address, text),
         _ => panic!("unknown: {words:?}"),
     };
     println!("{}", outcome.unwrap_or_else(|error| format!("{:?}", error.kind())));
@@ -200,13 +202,34 @@ fn idle(address: &str, count: &str) -> Result<String> {
 }
 
 fn datagram(address: &str, text: &str) -> Result<String> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(address)?;
     socket.send(text.as_bytes())?;
     let mut buffer = [0; 65535];
     let len = socket.recv(&mut buffer)?;
     Ok(String::from_utf8_lossy(&buffer[..len]).into_owned())
+}
+
+/// Sends one echo request; returns what came back with its number.
+fn ping(address: &str, text: &str) -> Result<String> {
+    use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+    allow_ping();
+    let (family, protocol, request, reply) = if address.contains(':') {
+        (AddressFamily::INET6, ipproto::ICMPV6, 128, 129)
+    } else {
+        (AddressFamily::INET, ipproto::ICMP, 8, 0)
+    };
+    let socket = socket(family, SocketType::DGRAM, Some(protocol))?;
+    let socket = UdpSocket::from(socket);
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect((address, 0))?;
+    socket.send(&[&[request, 0, 0, 0, 0, 0, 3, 7], text.as_bytes()].concat())?;
+    let mut buffer = [0; 65535];
+    let len = socket.recv(&mut buffer)?;
+    assert_eq!((buffer[0], &buffer[6..8]), (reply, &[3, 7][..]), "an answer to this request");
+    Ok(String::from_utf8_lossy(&buffer[8..len]).into_owned())
 }
 
 /// Sends [`MUCH`] bytes, each block numbered and of a length that is out of step with every

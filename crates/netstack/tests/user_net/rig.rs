@@ -10,10 +10,14 @@ const OPEN_TUN: &str = r#"
 use strict; use warnings;
 my ($program, $host) = @ARGV;
 open(my $tun, '+<', '/dev/net/tun') or die "/dev/net/tun: $!\n";
-my $request = pack('a16 s x22', 'tun0', 0x1001);            # IFF_TUN | IFF_NO_PI
+my $request = pack('a16 s x22', 'tun0', 0x5001);            # IFF_TUN | IFF_NO_PI | IFF_VNET_HDR
 ioctl($tun, 0x400454ca, $request) or die "TUNSETIFF: $!\n";
+ioctl($tun, 0x400454d0, 1) or die "TUNSETOFFLOAD: $!\n";    # TUN_F_CSUM
 for my $words ('link set lo up', 'addr add 10.117.0.2/24 dev tun0',
-               'link set tun0 mtu 65520 up', 'route add default via 10.117.0.1') {
+               'link set tun0 addrgenmode none', 'link set tun0 mtu 65520 up',
+               'route add default via 10.117.0.1',
+               'addr add fd00:10:117::a75:2/64 dev tun0',
+               'route add default via fd00:10:117::1') {
     system('ip', split(' ', $words)) == 0 or die "ip $words\n";
 }
 open(STDIN, '+<&', $tun) or die "dup: $!\n";
@@ -24,6 +28,20 @@ exec('nsenter', '-t', $host, '-n', $program) or die "nsenter: $!\n";
 /// link-local ones and the one of the pod's subnet are there to be refused.
 const HOST_ADDRESSES: [&str; 5] =
     ["192.0.2.1/32", "169.254.169.254/32", "169.254.1.1/32", "10.117.0.77/32", "240.0.0.1/32"];
+
+/// The same of IPv6. The first one and a mapped one lead to services; the others are refused.
+pub(crate) const HOST_ADDRESSES_6: [&str; 10] = [
+    "2001:2::1",
+    "fd00:10:117::77",
+    "fd12::1",
+    "fd00:ec2::254",
+    "64:ff9b::7f00:1",
+    "64:ff9b:1::1",
+    "2002:7f00:1::1",
+    "2001:0:c000:201::80ff:fffe",
+    "2001:db8::1",
+    "fec0::1",
+];
 
 /// After this time a case has certainly failed, on however busy a machine.
 const CASE_SECONDS: &str = "180";
@@ -46,6 +64,9 @@ pub(crate) fn in_namespace() -> ExitCode {
     ip(&["link", "set", "lo", "up"]);
     for address in HOST_ADDRESSES {
         ip(&["addr", "add", address, "dev", "lo"]);
+    }
+    for address in HOST_ADDRESSES_6 {
+        ip(&["addr", "add", &format!("{address}/128"), "dev", "lo"]);
     }
     let mut pod = PodNamespace::new();
     let own = std::process::id().to_string();
@@ -100,17 +121,23 @@ impl Neighbour {
     pub(crate) const HOST_SIDE: &'static str = "198.51.100.1";
     pub(crate) const BROADCAST: &'static str = "198.51.100.255";
     pub(crate) const LOCAL_RANGE: &'static str = "203.0.113.77";
+    pub(crate) const ADDRESS: &'static str = "198.51.100.2";
     pub(crate) const SERVER: &'static str = "198.51.100.2:7000";
+    pub(crate) const HOST_SIDE_6: &'static str = "2001:2:0:1::1";
+    pub(crate) const ADDRESS_6: &'static str = "2001:2:0:1::2";
+    pub(crate) const SERVER_6: &'static str = "[2001:2:0:1::2]:7000";
 
     pub(crate) fn new() -> Self {
         let other = PodNamespace::new();
         let id = other.id();
         ip(&["link", "add", "lan0", "type", "veth", "peer", "name", "lan1", "netns", &id]);
         ip(&["addr", "add", "198.51.100.1/24", "broadcast", "198.51.100.255", "dev", "lan0"]);
+        ip(&["addr", "add", "2001:2:0:1::1/64", "dev", "lan0", "nodad"]);
         ip(&["link", "set", "lan0", "up"]);
         ip(&["route", "add", "local", "203.0.113.0/24", "dev", "lo"]);
         for words in [
             ["addr", "add", "198.51.100.2/24", "dev", "lan1"].as_slice(),
+            &["addr", "add", "2001:2:0:1::2/64", "dev", "lan1", "nodad"],
             &["link", "set", "lan1", "up"],
         ] {
             let mut command = Command::new("nsenter");
@@ -120,11 +147,16 @@ impl Neighbour {
         Self(other)
     }
 
-    /// Answers one connection at [`Neighbour::SERVER`].
-    pub(crate) fn serve(&self) -> Server {
+    /// Gives the host a way to the world, and it to the host.
+    pub(crate) fn routes_ipv6(&self) {
+        ip(&["-6", "route", "add", "default", "via", Self::ADDRESS_6]);
+    }
+
+    /// Answers one connection at [`Neighbour::SERVER`], or the other one.
+    pub(crate) fn serve(&self, address: &str) -> Server {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.0.id(), "-n"]).arg(program());
-        command.args(["answer-once", Self::SERVER]).env("NETSTACK_ROLE", "pod");
+        command.args(["answer-once", address]).env("NETSTACK_ROLE", "pod");
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut server = Server(child.expect("nsenter is there"));
         let mut line = String::new();
@@ -159,6 +191,21 @@ pub(crate) fn in_pod(words: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the pod failed at {words:?}: {said}");
     String::from_utf8(output.stdout).expect("the pod prints text").trim().to_owned()
+}
+
+/// Runs any program in the pod's namespace and returns what it prints, however it ends.
+pub(crate) fn run_in_pod(words: &[&str]) -> String {
+    let pod = std::env::var("NETSTACK_POD").expect("the host role is told its pod");
+    let mut command = Command::new("nsenter");
+    let output = command.args(["-t", &pod, "-n"]).args(words).stdin(Stdio::null()).output();
+    let output = output.expect("nsenter is there");
+    let said = [output.stdout, output.stderr].concat();
+    String::from_utf8(said).expect("programs print text")
+}
+
+/// Lets the user of these namespaces open ping sockets in the calling one.
+pub(crate) fn allow_ping() {
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").expect("the namespace is ours");
 }
 
 /// Lets this process open as many files as it ever may: a usual soft limit is 1,024.
