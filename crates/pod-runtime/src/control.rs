@@ -170,3 +170,47 @@ pub(crate) fn read_value<T: for<'de> Deserialize<'de>>(stream: &UnixStream) -> R
     some.doing("reading the shim's answer")?;
     serde_json::from_slice(&text).map_err(Error::Protocol)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A shim is as old as its pod: these lines are what it knows.
+    #[test]
+    fn shims_of_other_builds_are_asked_in_their_words() {
+        let container = "main".to_owned();
+        let exec = ExecSpec { container: container.clone(), argv: vec![], tty: true, stdin: false };
+        let attach = AttachSpec { container, stdin: true };
+        let (reason, message) = ("Evicted".to_owned(), "m".to_owned());
+        for (request, words) in [
+            (Request::Status, r#""status""#),
+            (Request::Subscribe, r#""subscribe""#),
+            (
+                Request::Exec(exec),
+                r#"{"exec":{"container":"main","argv":[],"tty":true,"stdin":false}}"#,
+            ),
+            (Request::Attach(attach), r#"{"attach":{"container":"main","stdin":true}}"#),
+            (Request::Dial { port: 80 }, r#"{"dial":{"port":80}}"#),
+            (Request::Stop { grace_millis: 5 }, r#"{"stop":{"grace_millis":5}}"#),
+            (
+                Request::End { reason, message, grace_millis: 5 },
+                r#"{"end":{"reason":"Evicted","message":"m","grace_millis":5}}"#,
+            ),
+            (Request::Usage, r#""usage""#),
+            (Request::Files { volume: "v".to_owned() }, r#"{"files":{"volume":"v"}}"#),
+        ] {
+            assert_eq!(line(&request), format!("{words}\n").into_bytes());
+        }
+        for (reply, words) in [
+            (Reply::Done, r#""done""#),
+            (
+                Reply::Attached { stderr: true, stdin: false },
+                r#"{"attached":{"stderr":true,"stdin":false}}"#,
+            ),
+            (Reply::NotRunning("main".to_owned()), r#"{"notRunning":"main"}"#),
+            (Reply::Program("why".to_owned()), r#"{"program":"why"}"#),
+        ] {
+            assert_eq!(line(&reply), format!("{words}\n").into_bytes());
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -125,13 +125,30 @@ fn short(folder: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))
 }
 
-/// Writes a value so that a reader sees the old one or the new one, whole.
+/// Writes a value so that a reader sees the old one or the new one, whole. When the disk is full it
+/// takes the blocks of the old one: how a pod ended that has filled the disk must be kept.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let json = serde_json::to_vec(value)?;
+    match write_beside(path, &json) {
+        Err(full) if full.kind() == io::ErrorKind::StorageFull => {
+            write_over(path, &json).map_err(|_| full)
+        }
+        written => written,
+    }
+}
+
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut options = File::options();
     options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(&fresh)?.write_all(&serde_json::to_vec(value)?)?;
+    options.open(&fresh)?.write_all(bytes)?;
     fs::rename(&fresh, path)
+}
+
+fn write_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    file.write_all_at(bytes, 0)?;
+    file.set_len(bytes.len() as u64)
 }
 
 /// Reads a value that [`write_json`] wrote.
@@ -184,6 +201,24 @@ mod tests {
             assert!(check_name(bad).is_err(), "{bad:?}");
         }
         assert!(check_name("01890a5d-ac96-774b-bcce-b302099a8057").is_ok());
+    }
+
+    /// Pods outlive the build that started them: what is asserted here was written by one. Only
+    /// what has a default may come later.
+    #[test]
+    fn what_shims_of_other_builds_write_is_read() {
+        let shim = r#"{"pid": 7, "start_time": 8, "zygote": [9, 10], "boot_id": "b", "binary": "/b",
+            "cgroups": ["/c"], "ids": {"range": {"uid": 1, "gid": 2}}, "later": {"more": [1]}}"#;
+        let shim: ShimIdentity = serde_json::from_str(shim).unwrap();
+        assert_eq!((shim.pid, shim.zygote), (7, (9, 10)));
+        let status = r#"{"started_at": "2026-01-01T00:00:00Z", "ip": null, "network": "user",
+            "limits_not_enforced": null, "init_containers": [], "containers": [{"name": "main",
+            "state": {"state": "running", "started_at": "2026-01-01T00:00:00Z", "later": 1},
+            "started": true, "later": 1}], "reason": null, "later": [true]}"#;
+        let status: crate::spec::PodStatus = serde_json::from_str(status).unwrap();
+        assert_eq!((status.over, status.notes.len()), (None, 0));
+        assert!(status.containers[0].ready, "who knows no readiness is ready");
+        assert_eq!((status.containers[0].restarts, &status.containers[0].last), (0, &None));
     }
 
     #[test]

@@ -40,6 +40,8 @@ mod copy;
 mod error;
 mod fdpass;
 mod folder;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod pod;
 mod probe;
 mod runtime;

@@ -57,6 +57,9 @@ const TUN_FIX: &str = "pods have no network without it: sudo chmod 666 /dev/net/
 /// Error numbers of what was tried, 0 for what works.
 type Codes = [i32; 4];
 
+/// Addresses of a pod that is only tried out.
+const ALONE: tun::Addresses = tun::Addresses { four: netstack::POD_IP, six: None };
+
 /// Has a child try, since we may have threads, and children of a process with threads may not do
 /// much. It has none, and so can fork into namespaces as it likes.
 fn try_all(state_dir: &Path) -> [io::Result<()>; 4] {
@@ -68,7 +71,7 @@ fn try_all(state_dir: &Path) -> [io::Result<()>; 4] {
             code(attempt(users, || Ok(()))),
             code(attempt(mounts, try_mounts)),
             code(attempt(mounts, || try_overlay(state_dir))),
-            code(attempt(network, || tun::open().map(drop))),
+            code(attempt(network, || tun::open(ALONE).map(drop))),
         ];
         serde_json::to_vec(&codes).unwrap_or_default()
     });

@@ -52,7 +52,7 @@ impl Runtime {
     pub fn open(config: RuntimeConfig) -> Result<Self, Error> {
         let state = std::path::absolute(&config.state_dir).doing("finding the state folder")?;
         let (pods, spares) = (state.join("pods"), state.join("spares"));
-        for path in [&state, &pods, &spares, &state.join("bin")] {
+        for path in [&state, &pods, &spares, &state.join("bin"), &state.join("net")] {
             private_dir(path).doing("making the state folder")?;
         }
         let binary = keep_binary(&config.binary, &state.join("bin")).doing("keeping the binary")?;

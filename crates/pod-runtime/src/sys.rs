@@ -10,6 +10,8 @@ use nix::libc;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
+pub(crate) mod six;
+
 /// Forks into new namespaces. `None` is the child, which has only this thread.
 ///
 /// The caller must be single-threaded: locks held by other threads would stay locked for ever.
@@ -164,6 +166,14 @@ impl IfRequest {
     }
 }
 
+impl IfRequest {
+    /// Returns the number that the kernel has written.
+    pub(crate) fn first_number(&self) -> i32 {
+        let [a, b, c, d, ..] = self.value;
+        i32::from_ne_bytes([a, b, c, d])
+    }
+}
+
 impl Route {
     pub(crate) fn default_via(gateway: Ipv4Addr, flags: u16) -> Self {
         Self {
@@ -193,6 +203,15 @@ pub(crate) fn ioctl_interface(
     // SAFETY: the callers' requests (TUNSETIFF, SIOCSIF*) read and write one ifreq, which has
     // this layout and size and outlives the call.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), request as _, std::ptr::from_mut(block)) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Runs TUNSETOFFLOAD.
+pub(crate) fn ioctl_offload(fd: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
+    const TUNSETOFFLOAD: u64 = 0x4004_54d0;
+    // SAFETY: the request takes a number and touches no memory of ours.
+    let result =
+        unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETOFFLOAD as _, libc::c_ulong::from(flags)) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -20,8 +20,10 @@ use std::time::Duration;
 use crate::spec::Limits;
 use places::Places;
 
-/// Processes and threads of a pod.
-const MOST_PROCESSES: u32 = 4096;
+/// Processes and threads of a pod, where there is room for several times as many.
+const MOST_PROCESSES: u64 = 4096;
+/// What part of the room that the machine has for processes one pod may take.
+const SHARE_OF_PROCESSES: u64 = 4;
 /// Microseconds in which a CPU share is measured out.
 const CPU_PERIOD: u64 = 100_000;
 /// Where processes go that are in the way: version 2 wants them in leaves only.
@@ -91,7 +93,9 @@ impl Cgroups {
             }
         }
         if let Some((version, pids)) = folders.get(&Controller::Pids) {
-            limit(*version, pids, Controller::Pids, u64::from(MOST_PROCESSES)).ok();
+            let machine = Path::new("/proc/sys/kernel/threads-max");
+            let most = most_processes(pids, number(machine).unwrap_or(u64::MAX));
+            limit(*version, pids, Controller::Pids, most).ok();
         }
         Self { folders, names, zygote_inside: false, not_enforced: why }
     }
@@ -189,6 +193,22 @@ pub(crate) fn open_all(procs: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
     procs.iter().map(|path| Ok(File::options().write(true).open(path)?.into())).collect()
 }
 
+/// Returns how many processes a pod may have, so that one alone does not leave the others and the
+/// daemon without: systemd gives a user's scope 15% of what `machine` has.
+fn most_processes(pod: &Path, machine: u64) -> u64 {
+    let above = pod.ancestors().skip(1).map_while(|group| {
+        let limit = fs::read_to_string(group.join("pids.max")).ok()?;
+        // "max" is none.
+        Some(limit.trim().parse().unwrap_or(u64::MAX))
+    });
+    let room = above.min().unwrap_or(u64::MAX).min(machine);
+    MOST_PROCESSES.min(room / SHARE_OF_PROCESSES)
+}
+
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
 fn limit(version: Version, path: &Path, controller: Controller, value: u64) -> io::Result<()> {
     let write = |file: &str, text: String| fs::write(path.join(file), text);
     match (controller, version) {
@@ -265,4 +285,26 @@ pub(crate) fn probe() -> Result<String, String> {
         }
     }
     if failed.is_empty() { Ok(made.join(", ")) } else { Err(failed.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_takes_a_quarter_of_the_processes_at_most() {
+        let top = std::env::temp_dir().join(format!("loom-pids-{}", std::process::id()));
+        let pod = top.join("slice/scope/loom-pod");
+        fs::create_dir_all(&pod).unwrap();
+        let most = |slice: &str, scope: &str, machine| {
+            fs::write(top.join("slice/pids.max"), slice).unwrap();
+            fs::write(top.join("slice/scope/pids.max"), scope).unwrap();
+            most_processes(&pod, machine)
+        };
+        assert_eq!(most("max\n", "max\n", u64::MAX), 4096);
+        assert_eq!(most("7839\n", "3563\n", 23_756), 890);
+        assert_eq!(most("1000\n", "max\n", 23_756), 250);
+        assert_eq!(most("max\n", "max\n", 8000), 2000);
+        fs::remove_dir_all(&top).unwrap();
+    }
 }

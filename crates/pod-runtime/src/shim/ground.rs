@@ -1,9 +1,12 @@
 //! What a pod stands on: its ids, control groups, namespaces, and the first process in them.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+use netstack::SwitchPort;
 
 use super::cgroup::{self, Cgroups};
 use super::ids::{self, Claim, IdMap, Unpacked};
@@ -12,7 +15,10 @@ use crate::folder::{self, Folder, ShimIdentity};
 use crate::probe;
 use crate::spec::{Mould, Network, PodSpec};
 use crate::sys;
-use crate::zygote::{self, message};
+use crate::zygote::{self, message, tun::Addresses, watches::Share};
+
+/// Where pods of a state folder have their ports, seen from `fs` in a pod's folder.
+const PORTS: &str = "../../../net";
 
 /// What has to be known to begin.
 pub(crate) struct Plan {
@@ -56,7 +62,7 @@ impl Plan {
 pub(crate) struct Ground {
     pub(crate) zygote: i32,
     pub(crate) link: UnixStream,
-    pub(crate) tun: Option<OwnedFd>,
+    pub(crate) network: Option<(SwitchPort, OwnedFd)>,
     pub(crate) no_network: Option<String>,
     pub(crate) cgroups: Cgroups,
     pub(crate) ids: IdMap,
@@ -69,6 +75,8 @@ impl Ground {
     pub(crate) fn lay(folder: &Folder, binary: &Path, plan: Plan) -> Result<Self, StartReport> {
         let failed = StartReport::failed;
         std::env::set_current_dir(folder.files()).map_err(failed("entering the pod's folder"))?;
+        let port = plan.network.then(|| SwitchPort::take(Path::new(PORTS))).transpose();
+        let port = port.map_err(failed("taking an address for the pod"))?;
         // Its path changes when a pod takes it.
         let folder = &Folder::new(PathBuf::from(".."));
         let claim = ids::claim(&plan.name, plan.single, plan.unpacked);
@@ -76,7 +84,7 @@ impl Ground {
             std::os::unix::fs::chown(".", Some(uid), Some(gid))
                 .map_err(failed("giving the pod its folder"))?;
         }
-        let (zygote, link) = fork_zygote(binary, &plan)?;
+        let (zygote, link) = fork_zygote(binary, &plan, port.as_ref().map(addresses))?;
         if plan.mould.is_none() {
             threads::spawn("warm-up", cgroup::warm_up).map_err(failed("starting a thread"))?;
         }
@@ -97,7 +105,13 @@ impl Ground {
         if plan.mould.is_some() {
             cgroups.take_in(zygote);
         }
-        Ok(Self { zygote, link, tun, no_network, cgroups, ids, claim })
+        let network = port.zip(tun);
+        Ok(Self { zygote, link, network, no_network, cgroups, ids, claim })
+    }
+
+    /// Returns the pod's address, if it has a network.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.network.as_ref().map(|(port, _)| port.address().into())
     }
 
     /// Takes everything away again: nobody wants it.
@@ -111,14 +125,25 @@ impl Ground {
     }
 }
 
-fn fork_zygote(binary: &Path, plan: &Plan) -> Result<(i32, UnixStream), StartReport> {
+/// A pod has IPv6 if this machine reaches the world by it when the pod's ground is laid.
+fn addresses(port: &SwitchPort) -> Addresses {
+    let four = port.address();
+    Addresses { four, six: netstack::reaches_ipv6().then(|| netstack::pod_ip6(four)) }
+}
+
+fn fork_zygote(
+    binary: &Path,
+    plan: &Plan,
+    addresses: Option<Addresses>,
+) -> Result<(i32, UnixStream), StartReport> {
     let (ours, theirs) = UnixStream::pair().map_err(StartReport::failed("making a socket pair"))?;
     let inside = Path::new("../../../bin").join(binary.file_name().unwrap_or_default());
+    let watches = Share::of_the_caller();
     match sys::fork_into(zygote::POD_NAMESPACES) {
         Ok(Some(pid)) => Ok((pid.as_raw(), ours)),
         Ok(None) => {
             drop(ours);
-            zygote::main(theirs, &inside, plan.network, plan.mould.as_ref())
+            zygote::main(theirs, &inside, addresses, plan.mould.as_ref(), &watches)
         }
         Err(error) => {
             let (cause, fix) = probe::why_no_user_namespaces(&error);

@@ -4,6 +4,7 @@ mod course;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -214,11 +215,7 @@ impl Life {
         spec: &ContainerSpec,
         cgroup: Cgroup,
     ) -> Result<Alive, Failure> {
-        let log_path = self.folder.log(&spec.name);
-        if run > 0 {
-            logs::put_aside(&log_path).step("putting the last log aside")?;
-        }
-        logs::create(&log_path).step("making the log")?;
+        let log_path = self.new_log(&spec.name, run)?;
         let pipes = Pipes::new(spec).step("making pipes")?;
         let procs = cgroup.open().step("opening control groups")?;
         let mut fds = pipes.theirs();
@@ -249,6 +246,15 @@ impl Life {
             probes: Vec::new(),
             console,
         })
+    }
+
+    fn new_log(&self, container: &str, run: u32) -> Result<PathBuf, Failure> {
+        let path = self.folder.log(container);
+        if run > 0 {
+            logs::put_aside(&path).step("putting the last log aside")?;
+        }
+        logs::create(&path).step("making the log")?;
+        Ok(path)
     }
 
     /// Waits for what happens next or for what is due.

@@ -38,6 +38,8 @@ use crate::zygote::message;
 use ground::{Ground, Plan};
 use life::Life;
 use link::Link;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use probes::{fuzz_grpc, fuzz_http};
 use state::Shared;
 pub use subordinate::as_subordinate;
 
@@ -153,7 +155,6 @@ fn read_spec(folder: &Folder) -> Result<PodSpec, StartReport> {
 /// Makes what depends on which pod it is, and waits until the zygote takes orders.
 fn settle(ground: Ground, folder: &Folder, spec: PodSpec) -> Result<Born, StartReport> {
     let failed = StartReport::failed;
-    let network = ground.tun.is_some();
     let paths = spec.rootfs_paths();
     let images =
         images::open(&paths, ground.ids, ground.zygote).map_err(failed("showing an image"))?;
@@ -162,8 +163,8 @@ fn settle(ground: Ground, folder: &Folder, spec: PodSpec) -> Result<Born, StartR
         images: paths,
         hostname: spec.hostname.clone(),
         volumes: spec.volumes.clone(),
-        ip: network.then_some(IpAddr::V4(netstack::POD_IP)),
-        dns: network.then_some(IpAddr::V4(netstack::DNS)),
+        ip: ground.address(),
+        dns: ground.network.is_some().then_some(IpAddr::V4(netstack::DNS)),
     };
     let images: Vec<_> = images.iter().map(AsFd::as_fd).collect();
     message::send(&ground.link, &message::Order::Setup(Box::new(setup)), &images)
@@ -190,14 +191,13 @@ fn first_status(spec: &PodSpec, ground: &Ground) -> PodStatus {
         restarts: 0,
         last: None,
     };
-    let network = ground.tun.is_some();
     if let (Network::User, Some(why)) = (spec.network, &ground.no_network) {
         eprintln!("the pod has no network: {why}");
     }
     PodStatus {
         started_at: clock::now(),
-        ip: network.then_some(IpAddr::V4(netstack::POD_IP)),
-        network: if network { Network::User } else { Network::None },
+        ip: ground.address(),
+        network: if ground.network.is_some() { Network::User } else { Network::None },
         limits_not_enforced: ground.cgroups.not_enforced(),
         init_containers: spec.init_containers.iter().map(waiting).collect(),
         containers: spec.containers.iter().map(waiting).collect(),
@@ -210,7 +210,7 @@ fn first_status(spec: &PodSpec, ground: &Ground) -> PodStatus {
 /// Starts the threads, lives, and says goodbye.
 fn live(born: Born) -> io::Result<()> {
     let Born { folder, spec, ground, status, listener } = born;
-    let Ground { zygote, link, tun, cgroups, claim: _kept, .. } = ground;
+    let Ground { zygote, link, network, cgroups, claim: _kept, .. } = ground;
     let (happenings, inbox) = channel();
     let shared =
         Arc::new(Shared::new(folder.clone(), Link::new(link), happenings, (status, zygote)));
@@ -218,7 +218,7 @@ fn live(born: Born) -> io::Result<()> {
     threads::spawn("zygote", move || listening.link.listen())?;
     let serving = shared.clone();
     threads::spawn("server", move || server::serve(&listener, &serving))?;
-    let network = tun.map(net::serve).transpose()?;
+    let network = network.map(|(port, tun)| net::serve(port, tun)).transpose()?;
     // Whoever started us may have died: the next one takes over.
     StartReport::Ready.tell().ok();
     Life::new(shared.clone(), spec, folder, cgroups, inbox).run();

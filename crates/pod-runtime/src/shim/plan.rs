@@ -85,24 +85,17 @@ impl Rules {
                 return plan;
             }
         }
-        plan.over = true;
-        for slot in mains() {
-            let starts = match at(slot) {
-                Standing::Fresh => true,
-                Standing::Running { .. } => {
-                    plan.over = false;
-                    false
-                }
-                Standing::Ended { code } => self.restarts(slot, code),
-            };
-            if starts {
-                plan.over = false;
-                plan.start.push(slot);
-            }
+        let to_start = |slot: &Slot| match at(*slot) {
+            Standing::Fresh => true,
+            Standing::Running { .. } => false,
+            Standing::Ended { code } => self.restarts(*slot, code),
+        };
+        let waiting: Vec<_> = mains().filter(to_start).collect();
+        let running = mains().any(|slot| matches!(at(slot), Standing::Running { .. }));
+        if waiting.is_empty() && !running {
+            return Plan { start: Vec::new(), over: true };
         }
-        if plan.over {
-            plan.start.clear();
-        }
+        plan.start.extend(waiting);
         plan
     }
 }

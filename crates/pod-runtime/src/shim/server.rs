@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::net::sockopt::socket_peercred;
@@ -13,6 +14,7 @@ use rustix::process::geteuid;
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::life::Happening;
+use super::link::Exit;
 use super::state::Shared;
 use super::{cgroup, logs, probes, threads};
 use crate::control::{self, ExecInput, ExecOutput, Reply, Request};
@@ -173,20 +175,11 @@ fn start<'a>(
     let (argv, stdio) = (spec.argv.clone(), pipes.stdio);
     let order = |key| Order::Exec { key, container: running.key, argv, stdio };
     let ended = Arc::new(AtomicBool::new(false));
-    // The answer must come before the news of the end, which another thread brings.
-    let (answered, answer) = std::sync::mpsc::channel::<()>();
+    let (answered, answer) = channel();
     let (goodbye, flag) = (stream.try_clone().step("copying a connection")?, ended.clone());
-    let on_exit = move |exit: super::link::Exit| {
+    let on_exit = move |exit: Exit| {
         flag.store(true, Ordering::SeqCst);
-        let say = move || {
-            if answer.recv().is_err() {
-                // It was never started, which is said instead.
-                return;
-            }
-            (&goodbye).write_all(&control::line(&ExecOutput::Exit(exit.code))).ok();
-            goodbye.shutdown(std::net::Shutdown::Both).ok();
-        };
-        threads::spawn("goodbye", say).ok();
+        threads::spawn("goodbye", move || say_goodbye(&goodbye, exit, &answer)).ok();
     };
     let started = shared.link.start(order, &fds, Box::new(on_exit))?;
     let master = started.master;
@@ -202,6 +195,16 @@ fn start<'a>(
         program.hang_up();
     }
     Ok(program)
+}
+
+/// The answer to the start must come before the news of the end, which another thread brings.
+fn say_goodbye(mut stream: &UnixStream, exit: Exit, answer: &Receiver<()>) {
+    if answer.recv().is_err() {
+        // It was never started, which is said instead.
+        return;
+    }
+    stream.write_all(&control::line(&ExecOutput::Exit(exit.code))).ok();
+    stream.shutdown(std::net::Shutdown::Both).ok();
 }
 
 impl Program<'_> {

@@ -68,6 +68,16 @@ pub enum Handler {
         path: String,
         /// Sent besides those that any request has, or in their place.
         headers: Vec<(String, String)>,
+        /// Over TLS; whatever certificate it shows is accepted.
+        #[serde(default)]
+        tls: bool,
+    },
+    /// Asks a server at the pod's address by gRPC's health protocol, which must say SERVING.
+    Grpc {
+        /// 0 stands for a port that is not known.
+        port: u16,
+        /// What is asked about; empty is the server as a whole.
+        service: String,
     },
 }
 

@@ -1,12 +1,11 @@
 //! Unpacked images: shown once for the pod, each container's changes in a layer above.
 
-use std::ffi::CString;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::mount::{MountFlags, mount_bind};
 
 use super::failure::{Failure, Step};
 use super::message::Setup;
@@ -46,22 +45,45 @@ pub(crate) fn lay_over(
     container: &str,
     owners: bool,
 ) -> Result<(), Failure> {
-    let (upper, work) = (format!("upper-{container}"), format!("work-{container}"));
-    for folder in [root, &upper, &work] {
+    let upper = upper(container);
+    for folder in [root, &upper] {
         mounts::folder(folder, 0o755)?;
     }
     // The top folder is seen as it is in the upper layer.
     alike(image, &upper, owners).step("making the image's top folder")?;
-    // Unlike others these attributes may be set in a user namespace.
-    let data = format!("lowerdir={image},upperdir={upper},workdir={work},userxattr");
-    let data = CString::new(data).unwrap_or_default();
-    if mount("overlay", root, "overlay", MountFlags::empty(), Some(data.as_c_str())).is_ok() {
+    if layer(image, root, container).is_ok() {
         return Ok(());
     }
     fs::remove_dir(root).step("making the root")?;
     let owner = if owners { copy::SAME } else { copy::OURS };
     copy::tree(Path::new(image), Path::new(root), owner, (0, 0)).step("copying the image")?;
     mount_bind(root, root).step("binding the root")
+}
+
+/// Shows `lower` at `root`, below a layer on disk that takes changes.
+pub(super) fn layer(lower: &str, root: &str, container: &str) -> Result<(), Failure> {
+    let (upper, work) = (upper(container), format!("work-{container}"));
+    for folder in [&upper, &work] {
+        mounts::folder(folder, 0o755)?;
+    }
+    // Unlike others these attributes may be set in a user namespace.
+    let data = format!("lowerdir={lower},upperdir={upper},workdir={work},userxattr");
+    let shown = mounts::fresh("overlay", root, MountFlags::empty(), &data);
+    if shown.is_err() {
+        // What is there is taken for the layer of a root, see `rootfs::layers`.
+        for folder in [&upper, &work] {
+            fs::remove_dir(folder).ok();
+        }
+        return shown;
+    }
+    // The kernel's own folder there is closed to all: removing it would take a process of the
+    // pod's own, and still can.
+    fs::set_permissions(format!("{work}/work"), fs::Permissions::from_mode(0o700)).ok();
+    Ok(())
+}
+
+fn upper(container: &str) -> String {
+    format!("upper-{container}")
 }
 
 fn alike(image: &str, folder: &str, owners: bool) -> std::io::Result<()> {

@@ -18,6 +18,7 @@ pub(crate) mod rootfs;
 pub(crate) mod tun;
 mod usage;
 pub(crate) mod volumes;
+pub(crate) mod watches;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -41,11 +42,12 @@ use rustix::thread::{
 };
 
 use crate::shim::ids::IdMap;
-use crate::spec::{ContainerSpec, Mould};
+use crate::spec::{ContainerSpec, FileContent, Mould};
 use crate::{fdpass, sys};
 use confine::Filters;
 use failure::{Failure, Step};
 use message::{Event, Key, Order, Setup, Stdio};
+use watches::Share;
 
 /// The namespaces that all containers of a pod share.
 pub(crate) const POD_NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
@@ -77,8 +79,14 @@ struct Zygote {
 ///
 /// The current folder is the pod's `fs`: the kernel carries it into the new mount namespace, so
 /// that nothing above it need be open to us.
-pub(crate) fn main(link: UnixStream, binary: &Path, network: bool, mould: Option<&Mould>) -> ! {
-    let code = match begin(&link, binary, network, mould) {
+pub(crate) fn main(
+    link: UnixStream,
+    binary: &Path,
+    addresses: Option<tun::Addresses>,
+    mould: Option<&Mould>,
+    watches: &Share,
+) -> ! {
+    let code = match begin(&link, binary, addresses, mould, watches) {
         Ok(Some((setup, filters))) => serve(link, setup, filters, mould.is_some()),
         Ok(None) => 0,
         Err(failure) => {
@@ -95,15 +103,17 @@ pub(crate) fn main(link: UnixStream, binary: &Path, network: bool, mould: Option
 fn begin(
     link: &UnixStream,
     binary: &Path,
-    network: bool,
+    addresses: Option<tun::Addresses>,
     mould: Option<&Mould>,
+    watches: &Share,
 ) -> Result<Option<(Setup, Filters)>, Failure> {
     die_with_parent()?;
     detach_stdio().step("opening /dev/null")?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).step("separating mounts from the host's")?;
+    watches.impose();
     tun::loopback().step("taking the loopback device up")?;
-    born(link, network)?;
+    born(link, addresses)?;
     let Ok(Some((Order::Ids(ids), _))) = message::recv(link) else { return Ok(None) };
     // Only now, with ids mapped and not yet ours, may we pass through both the pod's folder, which
     // belongs to the pod, and those above it, which belong to the caller.
@@ -114,6 +124,7 @@ fn begin(
     // of this binary through them (CVE-2019-5736). Executing a program ends it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("hiding from the pod")?;
     tun::open_low_ports();
+    tun::open_ping();
     volumes::tools(&binary)?;
     if let Some(Mould { image, uid, gid, .. }) = mould {
         rootfs::lay_out(rootfs::AHEAD, image, (ids.uid(*uid), ids.gid(*gid)))?;
@@ -137,10 +148,10 @@ fn detach_stdio() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdout(&null)?)
 }
 
-fn born(link: &UnixStream, network: bool) -> Result<(), Failure> {
-    let tun = match network {
-        true => tun::open().map_err(|error| format!("/dev/net/tun: {error}")),
-        false => Err("not asked for".to_owned()),
+fn born(link: &UnixStream, addresses: Option<tun::Addresses>) -> Result<(), Failure> {
+    let tun = match addresses {
+        Some(addresses) => tun::open(addresses).map_err(|error| format!("/dev/net/tun: {error}")),
+        None => Err("not asked for".to_owned()),
     };
     let no_network = tun.as_ref().err().cloned();
     let fds: Vec<_> = tun.iter().map(AsFd::as_fd).collect();
@@ -222,11 +233,8 @@ impl Zygote {
             }
             Order::Usage { key, containers } => self.measure(key, &containers, fds),
             Order::Files { volume, files } => {
-                let Some(mut report) = fds.into_iter().next().map(UnixStream::from) else { return };
-                if let Err(failure) = volumes::update(&self.setup, &volume, &files) {
-                    // If the shim no longer listens, nobody asks.
-                    report.write_all(&failure.to_report()).ok();
-                }
+                let Some(report) = fds.into_iter().next().map(UnixStream::from) else { return };
+                self.update(&volume, &files, report);
             }
             Order::Run { key, container, stdio, again } => {
                 let Some(streams) = Streams::new(stdio, fds) else { return };
@@ -250,6 +258,13 @@ impl Zygote {
                 }
                 self.adopt(key, forked, None, &streams);
             }
+        }
+    }
+
+    fn update(&self, volume: &str, files: &BTreeMap<String, FileContent>, mut report: UnixStream) {
+        if let Err(failure) = volumes::update(&self.setup, volume, files) {
+            // If the shim no longer listens, nobody asks.
+            report.write_all(&failure.to_report()).ok();
         }
     }
 

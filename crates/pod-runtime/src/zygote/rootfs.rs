@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount_bind, unmount};
 
 use super::beneath::Root;
 use super::container::Context;
@@ -17,6 +17,8 @@ use crate::spec::Image;
 
 /// The root that was laid out before its container was known.
 pub(crate) const AHEAD: &str = "root";
+/// What a container's own root is called, with its name.
+const OWN: &str = "root-";
 /// What the host has beside its /usr.
 const BESIDE_USR: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
@@ -32,9 +34,11 @@ pub(crate) fn enter(context: &Context<'_>, laid_out: bool) -> Result<(), Failure
 
 /// Returns where a container's own files are: its root or the layer above an image.
 pub(crate) fn layers(container: &str, only: bool) -> Vec<String> {
-    let mut layers = vec![format!("root-{container}"), format!("upper-{container}")];
+    let mut layers = vec![format!("{OWN}{container}"), format!("upper-{container}")];
     if only {
-        layers.push(AHEAD.to_owned());
+        let above = format!("upper-{AHEAD}");
+        // Of what was laid out in memory only the layer above is on disk.
+        layers.push(if Path::new(&above).exists() { above } else { AHEAD.to_owned() });
     }
     layers
 }
@@ -42,18 +46,18 @@ pub(crate) fn layers(container: &str, only: bool) -> Vec<String> {
 /// Removes what a container has left in its root; the current folder is the pod's `fs`. What
 /// cannot be removed makes the next root fail, with the reason.
 pub(crate) fn forget(container: &str) {
-    for folder in [format!("root-{container}"), format!("upper-{container}")] {
+    for folder in [format!("{OWN}{container}"), format!("upper-{container}")] {
         fs::remove_dir_all(folder).ok();
     }
     // It belongs to the kernel, and is empty once the overlay is gone.
     fs::remove_dir_all(format!("work-{container}")).ok();
 }
 
-/// A root with nothing in it but what we put there.
+/// A root with nothing in it but what we put there; changes are on disk.
 fn made_up(context: &Context<'_>, image: &Image, laid_out: bool) -> Result<(), Failure> {
     let root = match laid_out {
         true => AHEAD.to_owned(),
-        false => format!("root-{}", context.container.name),
+        false => format!("{OWN}{}", context.container.name),
     };
     let (uid, gid) = context.ids();
     if !laid_out {
@@ -77,7 +81,7 @@ fn made_up(context: &Context<'_>, image: &Image, laid_out: bool) -> Result<(), F
 /// A root with the files of an image, of which nothing is trusted.
 fn unpacked(context: &Context<'_>, path: &Path) -> Result<(), Failure> {
     let name = &context.container.name;
-    let (image, root) = (images::find(context.setup, path)?, format!("root-{name}"));
+    let (image, root) = (images::find(context.setup, path)?, format!("{OWN}{name}"));
     let owners = context.setup.ids.is_range();
     images::lay_over(&image, &root, name, owners)?;
     std::env::set_current_dir(&root).step("entering the root")?;
@@ -91,13 +95,27 @@ fn unpacked(context: &Context<'_>, path: &Path) -> Result<(), Failure> {
     devices::sys()
 }
 
-/// Makes the folders and links of a root, which takes longer than all that is mounted on them.
-/// The current folder is the pod's `fs`.
-pub(crate) fn lay_out(root: &str, image: &Image, (uid, gid): (u32, u32)) -> Result<(), Failure> {
+/// Makes the folders and links of a root: in memory, with a layer on disk above for changes, and
+/// all on disk where the kernel has no overlay for us. The current folder is the pod's `fs`.
+///
+/// A disk is slow at this: ext4 takes no inode that was freed within the last minute, and searches
+/// past all of them for each one it gives away.
+pub(crate) fn lay_out(root: &str, image: &Image, ids: (u32, u32)) -> Result<(), Failure> {
     if image.rootfs_path().is_some() {
         return Ok(());
     }
     mounts::folder(root, 0o755)?;
+    mounts::fresh("tmpfs", root, MountFlags::NOSUID | MountFlags::NODEV, "mode=755,size=1m")?;
+    fill(root, image, ids)?;
+    let name = root.strip_prefix(OWN).unwrap_or(root);
+    if images::layer(root, root, name).is_ok() {
+        return Ok(());
+    }
+    unmount(root, UnmountFlags::DETACH).step("leaving the root in memory")?;
+    fill(root, image, ids)
+}
+
+fn fill(root: &str, image: &Image, (uid, gid): (u32, u32)) -> Result<(), Failure> {
     std::env::set_current_dir(root).step("entering the root")?;
     for name in ["proc", "etc", "dev", "sys"] {
         mounts::folder(name, 0o755)?;
@@ -139,7 +157,7 @@ fn tools() -> Result<(), Failure> {
     mounts::restrict(TOOLS_BINARY, READ_ONLY | HARMLESS, false)
 }
 
-/// Folders on disk that the user may write to.
+/// Folders that the user may write to.
 fn writable(uid: u32, gid: u32) -> Result<(), Failure> {
     for (name, mode) in [
         ("tmp", 0o1777),

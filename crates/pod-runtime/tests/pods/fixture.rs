@@ -300,6 +300,11 @@ pub(crate) fn pod(main: ContainerSpec) -> PodSpec {
     }
 }
 
+/// Returns a number of seconds that no other test sleeps, nor this one when it runs in a spare.
+pub(crate) fn marker() -> String {
+    format!("9{:04}{}", NEXT.fetch_add(1, Ordering::SeqCst), std::process::id())
+}
+
 /// Pids of this machine whose command line holds the text.
 pub(crate) fn pids_with(text: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();

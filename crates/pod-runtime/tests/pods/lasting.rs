@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use pod_runtime::{Error, Runtime, RuntimeConfig};
 
 use super::fixture::{
-    Bench, PAUSE, code, end_of, eventually, exec, pids_with, pod, reason, sh, told, until,
+    Bench, PAUSE, code, end_of, eventually, exec, marker, pids_with, pod, reason, sh, told, until,
 };
 use super::{Needs, Test};
 
@@ -78,7 +78,7 @@ fn unknown_groups() -> Result<(), Failed> {
 /// Its caller was killed while it was doing its first step.
 fn only_beginning() -> Result<(), Failed> {
     let bench = Bench::cold();
-    let marker = format!("4{:06}", std::process::id());
+    let marker = marker();
     let spec = pod(sh(&format!("exec sleep {marker}")));
     let hold = bench.state.join("hold");
     fs::write(&hold, "").unwrap();
@@ -102,7 +102,7 @@ fn only_beginning() -> Result<(), Failed> {
     Ok(())
 }
 
-fn shim_json(bench: &Bench, id: &str) -> serde_json::Value {
+pub(crate) fn shim_json(bench: &Bench, id: &str) -> serde_json::Value {
     let path = bench.state.join("pods").join(id).join("shim.json");
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
@@ -148,7 +148,7 @@ fn a_pod_outlives_its_caller() -> Result<(), Failed> {
 
 fn a_killed_shim_takes_everything_along() -> Result<(), Failed> {
     let bench = Bench::new();
-    let marker = format!("6{:06}", std::process::id());
+    let marker = marker();
     let script = format!("setsid sleep {marker} & exec sleep {marker}");
     let spec = pod(sh(&script));
     let pod = bench.running(&spec);
@@ -209,7 +209,7 @@ fn ids_and_names_are_checked() -> Result<(), Failed> {
 fn removing_leaves_nothing() -> Result<(), Failed> {
     let bench = Bench::new();
     let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let marker = format!("5{:06}", std::process::id());
+    let marker = marker();
     let mut main = sh(&format!("exec sleep {marker}"));
     main.limits.memory_bytes = Some(1 << 30);
     let spec = pod(main);

@@ -16,8 +16,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("stop_asks_first", Needs::Nothing, stop_asks_first),
     ("stop_kills_what_does_not_listen", Needs::Nothing, stop_kills_what_does_not_listen),
     ("the_deadline_ends_a_pod", Needs::Nothing, the_deadline_ends_a_pod),
-    ("too_much_memory_is_oom_killed", Needs::Cgroups, too_much_memory_is_oom_killed),
-    ("a_fork_bomb_stays_within_its_pod", Needs::Cgroups, a_fork_bomb_stays_within_its_pod),
 ];
 
 fn output_and_exit_code_arrive() -> Result<(), Failed> {
@@ -109,28 +107,5 @@ fn the_deadline_ends_a_pod() -> Result<(), Failed> {
     let status = bench.finish(&spec);
     assert_eq!(status.reason.as_ref().map(|(word, _)| word.as_str()), Some("DeadlineExceeded"));
     assert_eq!(code(&status), 137);
-    Ok(())
-}
-
-fn too_much_memory_is_oom_killed() -> Result<(), Failed> {
-    let bench = Bench::new();
-    let mut main = super::fixture::inside(&["allocate", "256"]);
-    main.limits.memory_bytes = Some(64 << 20);
-    let status = bench.finish(&pod(main));
-    assert_eq!(status.limits_not_enforced, None);
-    assert_eq!(reason(&status.containers[0].state), "OOMKilled 137");
-    Ok(())
-}
-
-fn a_fork_bomb_stays_within_its_pod() -> Result<(), Failed> {
-    let bench = Bench::new();
-    let said = bench.inside(&["fork"]);
-    let count: usize = said
-        .trim_start_matches("0: ")
-        .lines()
-        .next()
-        .and_then(|count| count.parse().ok())
-        .ok_or_else(|| Failed::from(said.clone()))?;
-    assert!(count > 1000 && count <= 4096, "{count}");
     Ok(())
 }

@@ -6,11 +6,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it is")]
 
 mod abuse;
+mod answers;
 mod attached;
 mod fixture;
 mod inside;
 mod lasting;
 mod life;
+mod limits;
+mod network;
 mod probes;
 mod programs;
 mod spare;
@@ -26,6 +29,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 enum Needs {
     Nothing,
     Cgroups,
+    NoCgroups,
     Tun,
     Root,
     Ranges,
@@ -53,12 +57,8 @@ fn main() -> ExitCode {
     };
     let fatal = checks.iter().find(|check| check.fatal && !check.ok);
     let trial = |in_spares: bool, (name, needs, run): &Test| {
-        let reason = fatal.map(|check| check.detail.clone()).or_else(|| match needs {
-            Needs::Nothing => None,
-            Needs::Cgroups => missing("cgroups"),
-            Needs::Tun => missing("tun"),
-            Needs::Root | Needs::Ranges => lacking(*needs, missing("ids")),
-        });
+        let reason = fatal.map(|check| check.detail.clone());
+        let reason = reason.or_else(|| lacking(*needs, missing));
         if let Some(reason) = &reason {
             println!("{name} is ignored: {reason}");
         }
@@ -79,6 +79,8 @@ fn main() -> ExitCode {
 fn all_tests() -> (Vec<Test>, Vec<Test>) {
     let suites = [
         life::TESTS,
+        limits::TESTS,
+        network::TESTS,
         probes::TESTS,
         programs::TESTS,
         attached::TESTS,
@@ -87,14 +89,19 @@ fn all_tests() -> (Vec<Test>, Vec<Test>) {
         abuse::TESTS,
         unpacked::TESTS,
     ];
-    (suites.concat(), [lasting::COLD, spare::TESTS, unpacked::COLD].concat())
+    (suites.concat(), [lasting::COLD, limits::COLD, spare::TESTS, unpacked::COLD].concat())
 }
 
-fn lacking(needs: Needs, ranges: Option<String>) -> Option<String> {
-    match (needs, nix::unistd::geteuid().is_root()) {
-        (Needs::Root, false) => Some("it mounts a file system".to_owned()),
-        (Needs::Ranges, true) => Some("root needs no ranges".to_owned()),
-        (Needs::Ranges, false) => ranges,
-        (Needs::Root, true) | (Needs::Nothing | Needs::Cgroups | Needs::Tun, _) => None,
+fn lacking(needs: Needs, missing: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let root = nix::unistd::geteuid().is_root();
+    match needs {
+        Needs::Nothing => None,
+        Needs::Cgroups => missing("cgroups"),
+        Needs::NoCgroups if root || missing("cgroups").is_some() => None,
+        Needs::NoCgroups => Some("limits can be had".to_owned()),
+        Needs::Tun => missing("tun"),
+        Needs::Root => (!root).then(|| "it mounts a file system".to_owned()),
+        Needs::Ranges if root => Some("root needs no ranges".to_owned()),
+        Needs::Ranges => missing("ids"),
     }
 }

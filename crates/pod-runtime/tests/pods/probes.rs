@@ -26,6 +26,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_sidecar_runs_beside_and_ends_last", Needs::Nothing, a_sidecar_runs_beside_and_ends_last),
     ("a_sidecar_gates_and_returns", Needs::Nothing, a_sidecar_gates_and_returns),
     ("a_stopped_sidecar_ends_after_the_main", Needs::Nothing, a_stopped_sidecar_ends_after),
+    ("a_web_server_may_speak_tls", Needs::Nothing, a_web_server_may_speak_tls),
+    ("a_server_is_asked_by_grpc", Needs::Nothing, a_server_is_asked_by_grpc),
+    ("a_probe_that_cannot_ask_decides_nothing", Needs::Nothing, a_probe_that_cannot_ask),
+    ("who_does_not_speak_it_is_told_as_kubernetes_does", Needs::Nothing, who_does_not_speak_it),
 ];
 
 fn run(pod: &Pod, script: &str) {
@@ -130,7 +134,12 @@ fn a_container_that_keeps_ending_waits() -> Result<(), Failed> {
 }
 
 fn web(path: &str) -> Handler {
-    Handler::Http { port: 8080, path: path.to_owned(), headers: vec![("X-A".into(), "b".into())] }
+    Handler::Http {
+        port: 8080,
+        path: path.to_owned(),
+        headers: vec![("X-A".into(), "b".into())],
+        tls: false,
+    }
 }
 
 fn readiness_follows_a_web_server() -> Result<(), Failed> {
@@ -149,6 +158,102 @@ fn readiness_follows_a_web_server() -> Result<(), Failed> {
     let lost = until(&pod, |status| !status.containers[0].ready);
     let why = "Readiness probe failed: HTTP probe failed with statuscode: 503";
     assert!(told(&lost, NoteKind::Unhealthy).contains(&why), "{lost:?}");
+    Ok(())
+}
+
+fn a_web_server_may_speak_tls() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = inside(&["serve-tls", "8443"]);
+    let ask =
+        |tls, path: &str| Handler::Http { port: 8443, path: path.into(), headers: vec![], tls };
+    main.probes.readiness = Some(probe(ask(true, "/well")));
+    main.probes.startup = Some(probe(ask(true, "/begun")));
+    let spec = pod(main);
+    let pod = bench.running(&spec);
+    run(&pod, "echo 200 Fine >/tmp/answer");
+    until(&pod, |status| status.containers[0].ready);
+    assert!(bench.output(&spec.id, "main").contains("GET /well HTTP/1.1"));
+    run(&pod, "echo 500 Not now >/tmp/answer");
+    let lost = until(&pod, |status| !status.containers[0].ready);
+    let why = "Readiness probe failed: HTTP probe failed with statuscode: 500";
+    assert!(told(&lost, NoteKind::Unhealthy).contains(&why), "{lost:?}");
+    // Who asks without TLS hears no HTTP.
+    let mut plain = inside(&["serve-tls", "8443"]);
+    plain.probes.readiness = Some(probe(ask(false, "/")));
+    let plain = bench.start(&super::fixture::pod(plain));
+    until(&plain, |status| {
+        let said = told(status, NoteKind::Unhealthy);
+        said.iter()
+            .any(|why| why.contains("Get \"http://127.0.0.1:8443/\": ") && !why.contains("refused"))
+    });
+    Ok(())
+}
+
+fn a_server_is_asked_by_grpc() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = inside(&["serve-grpc", "9000"]);
+    main.probes.readiness = Some(probe(Handler::Grpc { port: 9000, service: "store".into() }));
+    let spec = pod(main);
+    let pod = bench.running(&spec);
+    let says = |words: &str| {
+        let why = format!("Readiness probe failed: {words}");
+        until(&pod, |status| told(status, NoteKind::Unhealthy).contains(&why.as_str()));
+    };
+    run(&pod, "echo 1 >/tmp/answer");
+    until(&pod, |status| status.containers[0].ready);
+    assert!(bench.output(&spec.id, "main").contains("/grpc.health.v1.Health/Check"));
+    assert!(bench.output(&spec.id, "main").contains("store"));
+    run(&pod, "echo 2 >/tmp/answer");
+    says("service unhealthy (responded with \"NOT_SERVING\")");
+    until(&pod, |status| !status.containers[0].ready);
+    run(&pod, "echo code 5 >/tmp/answer");
+    says("error: health rpc probe failed: rpc error: code = NotFound desc = no luck");
+    run(&pod, "echo code 12 >/tmp/answer");
+    says(
+        "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): \
+         no luck",
+    );
+    Ok(())
+}
+
+fn a_probe_that_cannot_ask() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = sh("exec sleep 999");
+    let missing = Handler::Exec { argv: vec!["nope".into()] };
+    main.probes.liveness = Some(probe(missing.clone()));
+    let liveness = main.probes.liveness.as_mut().unwrap();
+    (liveness.failure_threshold, liveness.grace_seconds) = (1, Some(0));
+    main.probes.readiness = Some(probe(missing));
+    let pod = bench.running(&pod(main));
+    let why = "Liveness probe errored and resulted in unknown state: rpc error: code = Unknown \
+               desc = failed to exec in container: ";
+    let many = until(&pod, |status| {
+        told(status, NoteKind::Unhealthy).iter().filter(|note| note.starts_with(why)).count() > 2
+    });
+    assert_eq!(reason(&many.containers[0].state), "Running");
+    assert!(!many.containers[0].ready);
+    assert_eq!(told(&many, NoteKind::Killing), Vec::<&str>::new());
+    Ok(())
+}
+
+fn who_does_not_speak_it() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let mut main = inside(&["serve", "8080"]);
+    main.probes.readiness = Some(probe(Handler::Grpc { port: 8080, service: String::new() }));
+    let tls = Handler::Http { port: 8080, path: "/".into(), headers: vec![], tls: true };
+    main.probes.liveness = Some(probe(tls));
+    main.probes.liveness.as_mut().unwrap().failure_threshold = 1000;
+    let pod = bench.running(&pod(main));
+    let whys = [
+        "Readiness probe failed: timeout: failed to connect service \"127.0.0.1:8080\" within \
+         5s: context deadline exceeded",
+        "Liveness probe failed: Get \"https://127.0.0.1:8080/\": http: server gave HTTP response \
+         to HTTPS client",
+    ];
+    run(&pod, "echo 200 Fine >/tmp/answer");
+    for why in whys {
+        until(&pod, |status| told(status, NoteKind::Unhealthy).contains(&why));
+    }
     Ok(())
 }
 

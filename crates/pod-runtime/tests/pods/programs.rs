@@ -6,7 +6,9 @@ use libtest_mimic::Failed;
 use pod_runtime::Error;
 use pod_runtime::spec::{Image, Network};
 
-use super::fixture::{Bench, code, container, eventually, exec, inside, pids_with, pod, sh, told};
+use super::fixture::{
+    Bench, code, container, eventually, exec, inside, marker, pids_with, pod, sh, told,
+};
 use super::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -23,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_tools_image_runs_alone", Needs::Nothing, a_tools_image_runs_alone),
     ("homes_and_tmp_are_writable", Needs::Nothing, homes_and_tmp_are_writable),
     ("a_read_only_root_refuses_writes", Needs::Nothing, a_read_only_root_refuses_writes),
+    ("an_ordinary_program_may_ping", Needs::Tun, an_ordinary_program_may_ping),
     ("the_network_has_an_address_and_a_resolver", Needs::Tun, the_network_has_an_address),
 ];
 
@@ -117,7 +120,7 @@ fn a_container_may_have_a_terminal() -> Result<(), Failed> {
 fn leaving_an_exec_ends_its_program() -> Result<(), Failed> {
     let bench = Bench::new();
     let pod = bench.running(&pod(sh("exec sleep 999")));
-    let marker = format!("7{:06}", std::process::id());
+    let marker = marker();
     let left = pod.exec(&exec(&["sleep", &marker])).unwrap();
     let stubborn = format!("trap '' HUP; sleep 8{marker}; sleep 9{marker}");
     let stubborn = pod.exec(&exec(&["/bin/sh", "-c", &stubborn])).unwrap();
@@ -182,6 +185,23 @@ fn a_read_only_root_refuses_writes() -> Result<(), Failed> {
     let mut main = sh("touch /tmp/x /workspace/x 2>/dev/null && exit 9; touch /dev/shm/x");
     main.read_only_root = true;
     assert_eq!(code(&bench.finish(&pod(main))), 0);
+    Ok(())
+}
+
+fn an_ordinary_program_may_ping() -> Result<(), Failed> {
+    let bench = Bench::new();
+    // Not busybox' ping, which asks for a raw socket and no other.
+    let ping = r#"
+        cat /proc/sys/net/ipv4/ping_group_range /proc/self/gid_map
+        exec perl -MSocket -e '
+            socket(S, AF_INET, SOCK_DGRAM, 1) or die "socket: $!\n";
+            send(S, pack("CCnnn", 8, 0, 0, 0, 7) . "hello", 0, pack_sockaddr_in(0, inet_aton("10.117.0.1")));
+            alarm 20; recv(S, my $answer, 100, 0); print substr($answer, 8), " answered\n";'"#;
+    let mut spec = pod(sh(ping));
+    spec.network = Network::User;
+    let code = code(&bench.finish(&spec));
+    let output = bench.output(&spec.id, "main");
+    assert!(code == 0 && output.contains("hello answered"), "{output}");
     Ok(())
 }
 

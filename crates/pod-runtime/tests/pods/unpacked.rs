@@ -8,7 +8,7 @@ use std::process::Command;
 use libtest_mimic::Failed;
 use pod_runtime::spec::{ContainerSpec, ContainerState, Image, PodSpec, Volume};
 
-use super::fixture::{Bench, code, container, inside, mount, pod, sh};
+use super::fixture::{Bench, code, container, eventually, inside, mount, pod, sh};
 use super::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -307,6 +307,14 @@ fn copied_twice() -> Result<(), Failed> {
     let output = script(&bench, &root, look).1;
     assert_eq!(output, "1000:1000\n0:42\nmore\nweaver-test");
     assert_eq!(fs::read_to_string(root.join("file"))?, "from the image\n");
+    // A root of the host's files is then all on disk, and counted there.
+    let spec = pod(sh("head -c 1M /dev/zero | tr '\\0' y >/tmp/x; echo up; exec sleep 999"));
+    let pod = bench.running(&spec);
+    eventually("it has written", || bench.log(&spec.id, "main").contains("up"));
+    let usage = pod.usage().unwrap();
+    assert_eq!(usage.containers["main"] >> 20, 1, "{usage:?}");
+    let files = bench.state.join("pods").join(&spec.id).join("fs");
+    assert!(files.join("root-main/home").is_dir() && !files.join("upper-main").exists());
     Ok(())
 }
 

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("files_have_content_and_mode", Needs::Nothing, files_have_content_and_mode),
     ("files_are_replaced_but_not_by_sub_path", Needs::Nothing, files_are_replaced),
     ("what_is_written_is_counted", Needs::Nothing, what_is_written_is_counted),
+    ("a_root_of_the_hosts_files_is_made_in_memory", Needs::Nothing, made_in_memory),
     ("tools_are_the_running_binary", Needs::Nothing, tools_are_the_running_binary),
     ("read_only_mounts_refuse_writes", Needs::Nothing, read_only_mounts_refuse_writes),
     ("a_sub_path_is_made_and_shared", Needs::Nothing, a_sub_path_is_made_and_shared),
@@ -102,6 +103,25 @@ fn what_is_written_is_counted() -> Result<(), Failed> {
     bench.runtime.forget_files(&spec.id).unwrap();
     let folder = bench.state.join("pods").join(&spec.id);
     assert!(!folder.join("fs").exists() && bench.log(&spec.id, "main").contains("up"));
+    Ok(())
+}
+
+fn made_in_memory() -> Result<(), Failed> {
+    let bench = Bench::new();
+    let script = "stat -f -c %T /; cd; stat -c %u .; mkdir /tmp/a; mv .bashrc /tmp/a; mv /tmp/a b; ls -A; \
+                  rm b/.bashrc; rmdir b; echo up; exec sleep 999";
+    let spec = pod(sh(script));
+    bench.running(&spec);
+    eventually("it has written", || bench.log(&spec.id, "main").contains("F up"));
+    assert_eq!(bench.output(&spec.id, "main"), "overlayfs\n1000\n.bash_logout\n.profile\nb\nup");
+    let files = bench.state.join("pods").join(&spec.id).join("fs");
+    if files.read_dir().is_err() {
+        return Ok(()); // It belongs to the pod's own ids, and we are not root.
+    }
+    let upper = ["upper-main", "upper-root"].map(|name| files.join(name));
+    assert!(upper.iter().any(|upper| upper.is_dir()), "all of it is on disk");
+    assert!(!upper.iter().any(|upper| upper.join("opt").exists()), "more than what changed");
+    assert!(!files.join("root/home").exists() && !files.join("root-main/home").exists());
     Ok(())
 }
 

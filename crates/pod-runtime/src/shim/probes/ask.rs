@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::http;
+use super::grpc;
+use super::http::{self, Url};
 use crate::clock;
 use crate::shim::link::Exit;
 use crate::shim::state::Shared;
@@ -25,22 +26,59 @@ const MOST_OUTPUT: u64 = 10 << 10;
 /// How often a program's end is looked for once its output has one.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// Tries once; says why it failed.
-pub(super) fn ask(shared: &Shared, container: &str, probe: &Probe) -> Result<(), String> {
+/// Why a try did not succeed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The answer is no.
+    Failed(String),
+    /// It could not be asked, which says nothing of the container.
+    Errored(String),
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Failed(why) => write!(f, "failed: {why}"),
+            Self::Errored(why) => write!(f, "errored and resulted in unknown state: {why}"),
+        }
+    }
+}
+
+/// Tries once; says why it did not succeed.
+pub(super) fn ask(shared: &Shared, container: &str, probe: &Probe) -> Result<(), Trouble> {
     let patience = Duration::from_secs(probe.timeout_seconds.max(1));
     match &probe.handler {
         Handler::Exec { argv } => exec(shared, container, argv, patience),
+        Handler::Tcp { port: 0 }
+        | Handler::Http { port: 0, .. }
+        | Handler::Grpc { port: 0, .. } => {
+            Err(Trouble::Errored("the container has no port of that name".to_owned()))
+        }
         Handler::Tcp { port } => connect(shared, address(shared, *port), patience)
             .map(drop)
-            .map_err(|why| why.to_string()),
-        Handler::Http { port, path, headers } => {
+            .map_err(|why| why.to_string().into()),
+        Handler::Http { port, path, headers, tls } => {
+            let url = Url { tls: *tls, address: address(shared, *port), path };
+            let until = clock::uptime() + patience;
+            let connected = connect(shared, url.address, patience);
+            connected
+                .and_then(|stream| http::get(stream, &url, headers, until))
+                .map_err(|why| http::explain(&url, &why))?
+                .map_or(Ok(()), |why| Err(why.into()))
+        }
+        Handler::Grpc { port, service } => {
             let address = address(shared, *port);
             let until = clock::uptime() + patience;
-            let connected = connect(shared, address, patience);
-            connected
-                .and_then(|stream| http::get(stream, address, path, headers, until))
-                .map_err(|why| http::explain(address, path, &why))?
-                .map_or(Ok(()), Err)
+            let stream = connect(shared, address, patience)
+                .map_err(|_| grpc::no_connection(address, patience))?;
+            let left = until.saturating_sub(clock::uptime());
+            Ok(grpc::check(stream, address, service, (left, patience))?)
         }
     }
 }
@@ -91,17 +129,21 @@ fn exec(
     container: &str,
     argv: &[String],
     patience: Duration,
-) -> Result<(), String> {
+) -> Result<(), Trouble> {
     let until = clock::uptime() + patience;
-    let program = Program::start(shared, container, argv).map_err(|failure| failure.to_string())?;
+    let program = Program::start(shared, container, argv).map_err(|failure| {
+        let why = "rpc error: code = Unknown desc = failed to exec in container";
+        Trouble::Errored(format!("{why}: {failure}"))
+    })?;
     let (output, exit) = program.attend(until);
     match exit {
         Some(exit) if exit.code == 0 => Ok(()),
-        Some(_) => Err(output),
+        Some(_) => Err(output.into()),
         None => {
             shared.link.signal(program.key, SIGKILL, true);
             let command = argv.join(" ");
-            Err(format!("command timed out: {command:?} timed out after {}s", patience.as_secs()))
+            let seconds = patience.as_secs();
+            Err(format!("command timed out: {command:?} timed out after {seconds}s").into())
         }
     }
 }

@@ -4,30 +4,78 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use super::tls;
 use crate::clock;
 
 /// The longest answer that is looked at.
 const MOST: usize = 64 << 10;
+pub(super) const USER_AGENT: &str = "kube-probe/1.33";
 const OWN: [(&str, &str); 3] =
-    [("User-Agent", "kube-probe/1.33"), ("Accept", "*/*"), ("Connection", "close")];
+    [("User-Agent", USER_AGENT), ("Accept", "*/*"), ("Connection", "close")];
+
+/// What is asked for.
+pub(super) struct Url<'a> {
+    pub(super) tls: bool,
+    pub(super) address: SocketAddr,
+    pub(super) path: &'a str,
+}
+
+impl std::fmt::Display for Url<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.address, rooted(self.path))
+    }
+}
+
+/// A connection that fails when the time is over, however often it is asked for more.
+pub(super) struct Timed {
+    stream: TcpStream,
+    until: Duration,
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.until)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.until)?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Asks; an answer that is a failure comes back in words.
 pub(super) fn get(
-    mut stream: TcpStream,
-    address: SocketAddr,
-    path: &str,
+    stream: TcpStream,
+    url: &Url<'_>,
     headers: &[(String, String)],
     until: Duration,
 ) -> io::Result<Option<String>> {
-    stream.set_write_timeout(Some(left(until)?))?;
-    stream.write_all(request(address, path, headers).as_bytes())?;
+    let stream = Timed { stream, until };
+    let request = request(url.address, url.path, headers);
+    if url.tls {
+        exchange(tls::client(stream, url.address)?, &request)
+    } else {
+        exchange(stream, &request)
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Option<String>> {
+    stream.write_all(request.as_bytes())?;
+    stream.flush()?;
     let mut answer = Vec::new();
     loop {
         if let Some(code) = status(&answer)? {
             let fine = (200..400).contains(&code);
             return Ok((!fine).then(|| format!("HTTP probe failed with statuscode: {code}")));
         }
-        stream.set_read_timeout(Some(left(until)?))?;
         let mut chunk = [0; 4096];
         match stream.read(&mut chunk)? {
             0 => return Err(io::Error::other("EOF")),
@@ -37,14 +85,20 @@ pub(super) fn get(
 }
 
 /// Says as Go does what went wrong.
-pub(super) fn explain(address: SocketAddr, path: &str, error: &io::Error) -> String {
+pub(super) fn explain(url: &Url<'_>, error: &io::Error) -> String {
     let late = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
         || error.to_string().ends_with("i/o timeout");
-    let why = match late {
-        true => "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".into(),
-        false => error.to_string(),
+    let no_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let why = match no_tls {
+        _ if late => {
+            "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".into()
+        }
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "http: server gave HTTP response to HTTPS client".into()
+        }
+        Some(_) | None => error.to_string(),
     };
-    format!("Get \"http://{address}{}\": {why}", rooted(path))
+    format!("Get \"{url}\": {why}")
 }
 
 fn left(until: Duration) -> io::Result<Duration> {
@@ -85,6 +139,15 @@ fn status(answer: &[u8]) -> io::Result<Option<u16>> {
         // 1xx is not the answer, and nobody who is asked so plainly sends it.
         Some(code) => Ok(Some(code)),
         None => Err(malformed()),
+    }
+}
+
+/// An answer as a fuzzer gives it: once there is a code, more bytes do not change it.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let whole = status(bytes).ok();
+    if let Some(first) = (1..bytes.len()).find_map(|end| status(&bytes[..end]).ok().flatten()) {
+        assert_eq!(whole, Some(Some(first)));
     }
 }
 

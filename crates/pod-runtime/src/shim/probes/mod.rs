@@ -5,8 +5,10 @@
 //! ```
 
 mod ask;
+mod grpc;
 mod http;
 mod judge;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -17,8 +19,11 @@ use super::state::Shared;
 use super::threads;
 use crate::clock;
 use crate::spec::{NoteKind, Probe};
+use ask::Trouble;
 pub(super) use ask::connect;
 use judge::{Judge, Pace};
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use {grpc::fuzz as fuzz_grpc, http::fuzz as fuzz_http};
 
 /// What a probe decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,10 +110,11 @@ impl Watch {
             return judge.hear(true);
         };
         if pace.tells() && self.pause(Duration::ZERO) {
-            let message = format!("{} probe failed: {why}", self.kind.word());
+            let message = format!("{} probe {why}", self.kind.word());
             self.shared.note(&self.whom.container, NoteKind::Unhealthy, message);
         }
-        if pace.counts(self.probe.failure_threshold) { judge.hear(false) } else { None }
+        let failed = matches!(why, Trouble::Failed(_));
+        if failed && pace.counts(self.probe.failure_threshold) { judge.hear(false) } else { None }
     }
 
     fn say(&self, success: bool) {
