@@ -10,6 +10,8 @@
 
 mod digest;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod image;
 mod load;
 mod locks;
@@ -66,6 +68,12 @@ pub struct Progress {
     pub done: u64,
     /// Bytes of all layers.
     pub total: u64,
+}
+
+/// Returns the registry that an image of this name is had from, and its port if it has one.
+#[must_use]
+pub fn registry_of(reference: &str) -> Option<String> {
+    Some(parse(reference).ok()?.registry().to_owned())
 }
 
 /// The images of this machine.
@@ -133,8 +141,11 @@ impl Images {
 }
 
 fn parse(reference: &str) -> Result<Reference> {
-    reference.parse().map_err(|error: oci_client::ParseError| Error::Name {
-        reference: reference.chars().take(200).collect(),
-        why: error.to_string(),
-    })
+    let wrong = |why: String| Error::Name { reference: reference.chars().take(200).collect(), why };
+    let parsed = reference.parse::<Reference>().map_err(|error| wrong(error.to_string()))?;
+    // `UPPER/app` is taken as a part of Docker Hub, whose names have no such letters.
+    match parsed.whole().parse::<Reference>() {
+        Ok(whole) if whole == parsed => Ok(parsed),
+        _ => Err(wrong("it is not written as names of images are".to_owned())),
+    }
 }

@@ -44,7 +44,8 @@ struct Entry {
 
 impl Login {
     /// Reads docker's `config.json`, or a Kubernetes secret of type
-    /// `kubernetes.io/dockerconfigjson`. Helpers that keep passwords elsewhere are not asked.
+    /// `kubernetes.io/dockerconfigjson`. Passwords that helpers keep elsewhere are not
+    /// in it.
     #[must_use]
     pub fn of_docker_config(json: &[u8]) -> Vec<Self> {
         let Ok(config) = serde_json::from_slice::<DockerConfig>(json) else { return Vec::new() };

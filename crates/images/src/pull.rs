@@ -19,8 +19,9 @@ use crate::error::{Doing, Error, Result};
 use crate::image::{Image, ImageConfig};
 use crate::login::Login;
 use crate::store::Record;
+use crate::unpack::Bounds;
 use crate::{Images, Progress};
-use blob::Blob;
+pub(crate) use blob::Blob;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// How many layers come at once.
@@ -28,7 +29,7 @@ const AT_ONCE: usize = 4;
 /// The longest configuration.
 const MOST_CONFIG: u64 = 8 << 20;
 /// The most layers; Docker makes 127 at most.
-const MOST_LAYERS: usize = 1000;
+pub(crate) const MOST_LAYERS: usize = 1000;
 
 /// A registry as somebody may use it.
 pub(crate) struct Session<'a> {
@@ -150,7 +151,7 @@ impl Session<'_> {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Record> {
         let config = self.config(&manifest.config).await?;
-        let layers = self.layers(manifest)?;
+        let layers = layers(manifest, self.images.config.bounds)?;
         let total = layers.iter().map(|layer| layer.size).sum();
         let done = Arc::new(AtomicU64::new(0));
         let report = |more: i64| {
@@ -178,27 +179,28 @@ impl Session<'_> {
             Err(error) => Err(Error::Unsupported(format!("its configuration: {error}"))),
         }
     }
+}
 
-    fn layers(&self, manifest: &OciImageManifest) -> Result<Vec<Blob>> {
-        if manifest.layers.len() > MOST_LAYERS {
-            let count = manifest.layers.len();
-            return Err(Error::TooLarge(format!("it has {count} layers, {MOST_LAYERS} at most")));
-        }
-        let mut left = self.images.config.bounds.bytes;
-        let mut layers = Vec::with_capacity(manifest.layers.len());
-        for descriptor in &manifest.layers {
-            let kind = &descriptor.media_type;
-            if !kind.contains("tar") || kind.contains("encrypted") {
-                return Err(Error::Unsupported(format!("a layer is of type {kind:?}")));
-            }
-            let blob = Blob::new(descriptor)?;
-            left = left
-                .checked_sub(blob.size)
-                .ok_or_else(|| Error::TooLarge("its layers have too many bytes".to_owned()))?;
-            layers.push(blob);
-        }
-        Ok(layers)
+/// Returns a manifest's layers, unless they are too many or too much.
+pub(crate) fn layers(manifest: &OciImageManifest, bounds: Bounds) -> Result<Vec<Blob>> {
+    if manifest.layers.len() > MOST_LAYERS {
+        let count = manifest.layers.len();
+        return Err(Error::TooLarge(format!("it has {count} layers, {MOST_LAYERS} at most")));
     }
+    let mut left = bounds.bytes;
+    let mut layers = Vec::with_capacity(manifest.layers.len());
+    for descriptor in &manifest.layers {
+        let kind = &descriptor.media_type;
+        if !kind.contains("tar") || kind.contains("encrypted") {
+            return Err(Error::Unsupported(format!("a layer is of type {kind:?}")));
+        }
+        let blob = Blob::new(descriptor)?;
+        left = left
+            .checked_sub(blob.size)
+            .ok_or_else(|| Error::TooLarge("its layers have too many bytes".to_owned()))?;
+        layers.push(blob);
+    }
+    Ok(layers)
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@
 //! names/HEX.json          Named: a name and the image it stands for, by the hash of the name
 //! ```
 //!
-//! Everything is made beside and renamed, so what has its name is whole, whatever was killed.
+//! Everything is made beside and renamed, so what has its name is whole, whatever was killed or lost its
+//! power.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -186,6 +187,9 @@ impl Store {
         let fresh = work.join("fs");
         DirBuilder::new().mode(0o755).create(&fresh).doing(making)?;
         let done = self.unpack.flatten(&layers, &fresh, self.bounds).and_then(|()| {
+            // The record below says that all is there, also after a loss of power.
+            let all = fs::File::open(&work).doing(making)?;
+            rustix::fs::syncfs(all).map_err(io::Error::from).doing(making)?;
             match self.unpack.rename(&fresh, &self.rootfs(digest)) {
                 // Somebody else was faster.
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
@@ -281,7 +285,8 @@ fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let writing = || format!("writing {}", path.display());
     let json = serde_json::to_vec(value).map_err(io::Error::from).doing(writing)?;
     let fresh = path.with_extension(unique());
-    fs::write(&fresh, json).doing(writing)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).doing(writing)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).doing(writing)?;
+    file.write_all(&json).and_then(|()| file.sync_all()).doing(writing)?;
     fs::rename(&fresh, path).doing(writing)
 }

@@ -21,9 +21,9 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What a manifest says of a blob.
-pub(super) struct Blob {
-    pub(super) digest: Digest,
-    pub(super) size: u64,
+pub(crate) struct Blob {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
     descriptor: OciDescriptor,
 }
 
@@ -123,7 +123,10 @@ impl Blob {
     }
 
     async fn check(&self, mut part: Part, path: &Path) -> Result<()> {
-        part.file.flush().await.doing(|| "keeping a layer".to_owned())?;
+        // Its name says what it holds, also after a loss of power.
+        let keeping = || "keeping a layer".to_owned();
+        part.file.flush().await.doing(keeping)?;
+        part.file.sync_data().await.doing(keeping)?;
         if Digest::of(&part.hash.finalize()) == self.digest {
             return Ok(());
         }

@@ -238,7 +238,7 @@ async fn abuse_registries_that_refuse() {
     }
     let nobody = bench.error("127.0.0.1:1/app:1").await;
     assert!(nobody.to_string().contains("refused") && !nobody.is_final(), "{nobody}");
-    for name in ["", "UPPER", "a b", "x:y:z", "/x", "a@sha256:12"] {
+    for name in ["", "UPPER", "UPPER/x", "a b", "x:y:z", "/x", "a@sha256:12"] {
         assert!(matches!(bench.error(name).await, Error::Name { .. }), "{name:?}");
     }
 }
