@@ -13,13 +13,17 @@ pub trait ImageSource: Debug + Send + Sync {
     /// Returns an image that is here, without asking anybody.
     fn find<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Option<UnpackedImage>>;
 
-    /// Brings an image here, the newest of its name. Dropped, it stops.
+    /// Brings an image here, the newest of its name, and says how far that is. Dropped, it stops.
     fn pull<'a>(
         &'a self,
         reference: &'a str,
         credentials: &'a [Credentials],
+        progress: OnProgress<'a>,
     ) -> BoxFuture<'a, Result<UnpackedImage, PullError>>;
 }
+
+/// Is told how many bytes of how many are here.
+pub type OnProgress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 
 /// An image that is here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

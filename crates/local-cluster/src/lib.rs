@@ -16,6 +16,8 @@ mod api;
 mod clock;
 mod collect;
 mod controllers;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod images;
 mod kubelet;
 mod pki;
@@ -33,7 +35,7 @@ use pod_runtime::{Runtime, RuntimeConfig};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use images::{Credentials, ImageSource, PullError, UnpackedImage};
+pub use images::{Credentials, ImageSource, OnProgress, PullError, UnpackedImage};
 pub use pki::PkiError;
 pub use store::OpenError;
 

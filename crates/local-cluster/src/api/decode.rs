@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::kinds::Kind;
 use super::protobuf;
-use super::status::Refusal;
+use super::status::{FieldError, Refusal};
 
 /// What happens to fields that the kind does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,11 @@ impl Validation {
             None | Some("" | "Strict") => Ok(Self::Strict),
             Some("Warn") => Ok(Self::Warn),
             Some("Ignore") => Ok(Self::Ignore),
-            Some(other) => Err(Refusal::bad_request(format!("invalid fieldValidation {other:?}"))),
+            Some(other) => {
+                let known = &["", "Ignore", "Strict", "Warn"];
+                let error = FieldError::unsupported("fieldValidation", other, known);
+                Err(Refusal::invalid_of("CreateOptions.meta.k8s.io", "", &[error]))
+            }
         }
     }
 }

@@ -38,6 +38,10 @@ impl DeleteOptions {
     /// Reads the query and, before it, the body.
     pub(crate) fn parse(query: &Query, body: &[u8], format: Format) -> Result<Self, Refusal> {
         let body = if body.is_empty() { json!({}) } else { decode::parse(body, format)?.0 };
+        Self::of(query, &body)
+    }
+
+    fn of(query: &Query, body: &Value) -> Result<Self, Refusal> {
         let unknown = |fields: &serde_json::Map<String, Value>| {
             fields.keys().find(|name| !DELETE_FIELDS.contains(&name.as_str())).cloned()
         };
@@ -53,7 +57,7 @@ impl DeleteOptions {
         };
         let text = |field: &str| body["preconditions"][field].as_str().map(str::to_owned);
         let dry_run = query.dry_run()? || body["dryRun"].as_array().is_some_and(|d| !d.is_empty());
-        let finalizer = propagation(query, &body)?;
+        let finalizer = propagation(query, body)?;
         Ok(Self { grace, finalizer, uid: text("uid"), version: text("resourceVersion"), dry_run })
     }
 
@@ -91,7 +95,7 @@ fn propagation(query: &Query, body: &Value) -> Result<Option<&'static str>, Refu
         (Some("Foreground"), _) => Ok(Some(collect::FOREGROUND)),
         (Some("Background"), _) | (None, _) => Ok(None),
         (Some(other), _) => {
-            let known = &["Foreground", "Background", "Orphan"];
+            let known = &["Foreground", "Background", "Orphan", "nil"];
             Err(invalid(FieldError::unsupported("propagationPolicy", other, known)))
         }
     }
@@ -134,6 +138,29 @@ pub(crate) fn delete(
         )
     };
     Ok(respond::json(StatusCode::OK, &answer))
+}
+
+/// Deletes a pod, as who drains a node asks for it. Nothing here says how many must stay.
+pub(crate) fn evict(
+    api: &Api,
+    target: &Target,
+    query: &Query,
+    body: &[u8],
+    format: Format,
+) -> Result<Answer, Refusal> {
+    let (eviction, _) = decode::parse(body, format)?;
+    let named = eviction["metadata"]["name"].as_str().unwrap_or_default();
+    if !named.is_empty() && named != target.name {
+        return Err(Refusal::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let none = json!({});
+    let options = eviction.get("deleteOptions").filter(|given| given.is_object());
+    let options = DeleteOptions::of(query, options.unwrap_or(&none))?;
+    let key = Key::new(target.kind.resource, &target.namespace, &target.name);
+    delete_key(&api.store, target.kind, &key, &options)?;
+    let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                      "code": 201});
+    Ok(respond::json(StatusCode::CREATED, &done))
 }
 
 /// Deletes what a list would return.
@@ -199,6 +226,9 @@ fn deletion(kind: &Kind, old: &Object, options: &DeleteOptions) -> Decision {
         new["metadata"]["deletionTimestamp"] = clock::text(at).into();
     }
     new["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+    if let Some(generation) = meta["generation"].as_i64() {
+        new["metadata"]["generation"] = (generation + 1).into();
+    }
     if let Some(finalizer) = finalizer {
         let mut all = meta["finalizers"].as_array().cloned().unwrap_or_default();
         all.push(finalizer.into());

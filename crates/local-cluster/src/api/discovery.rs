@@ -3,7 +3,7 @@
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::kinds::{KINDS, Kind, VERBS};
+use super::kinds::{KINDS, Kind};
 use super::openapi;
 use super::request::header;
 use super::respond::{self, Answer};
@@ -99,14 +99,18 @@ fn kinds_of(group: &str) -> impl Iterator<Item = &'static Kind> {
 
 /// The group of what a subresource answers with.
 fn group_of(kind: &str) -> &'static str {
-    if kind == "TokenRequest" { "authentication.k8s.io" } else { "" }
+    match kind {
+        "TokenRequest" => "authentication.k8s.io",
+        "Eviction" => "policy",
+        _ => "",
+    }
 }
 
 fn resources(group: &str) -> Vec<Value> {
     let resource = |kind: &Kind| {
         let main = json!({
             "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
-            "kind": kind.kind, "verbs": VERBS, "shortNames": kind.short,
+            "kind": kind.kind, "verbs": kind.verbs(), "shortNames": kind.short,
             "categories": kind.categories,
         });
         let subs = kind.subresources.iter().map(|(sub, of, verbs)| {
@@ -134,7 +138,7 @@ fn aggregated_group(group: &str) -> Value {
                    "responseKind": {"group": group_of(of), "version": "v1", "kind": of}})
         });
         json!({
-            "resource": kind.plural, "singularResource": kind.singular, "verbs": VERBS,
+            "resource": kind.plural, "singularResource": kind.singular, "verbs": kind.verbs(),
             "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
             "shortNames": kind.short, "categories": kind.categories,
             "subresources": subs.collect::<Vec<_>>(),

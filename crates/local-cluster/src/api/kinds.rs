@@ -27,8 +27,8 @@ pub(crate) struct Kind {
     pub(crate) canonical: fn(Value) -> Result<Value, serde_json::Error>,
 }
 
-/// The verbs every kind has.
-pub(crate) const VERBS: &[&str] =
+/// The verbs that kinds have.
+const VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// The verbs of every `status`.
@@ -36,6 +36,7 @@ const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 const TOKEN: &[(&str, &str, &[&str])] = &[("token", "TokenRequest", &["create"])];
 const POD_SUBRESOURCES: &[(&str, &str, &[&str])] = &[
     ("attach", "PodAttachOptions", &["create", "get"]),
+    ("eviction", "Eviction", &["create"]),
     ("exec", "PodExecOptions", &["create", "get"]),
     ("log", "Pod", &["get"]),
     ("portforward", "PodPortForwardOptions", &["create", "get"]),
@@ -160,6 +161,13 @@ impl Kind {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+
+    /// Returns the verbs of the kind itself: Kubernetes has no way to delete all namespaces.
+    pub(crate) fn verbs(&self) -> Vec<&'static str> {
+        let has =
+            |verb: &&str| self.resource != Resource::Namespaces || *verb != "deletecollection";
+        VERBS.iter().copied().filter(has).collect()
     }
 
     /// Returns the words of messages: `pods`, `leases.coordination.k8s.io`.

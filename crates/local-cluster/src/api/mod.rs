@@ -10,6 +10,8 @@ mod decode;
 mod delete;
 mod discovery;
 mod exec;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub(crate) mod kinds;
 mod log;
 mod names;
@@ -169,6 +171,9 @@ async fn object(
     if !target.subresource.is_empty() {
         return subresource(api, &target, &query, verb, request).await;
     }
+    if verb == "deletecollection" && !target.kind.verbs().contains(&verb) {
+        return Err(Refusal::method(request.method().as_str()));
+    }
     let headers = request.headers();
     match verb {
         "get" => read::get(api, &target, &query, Shape::of(headers)?),
@@ -225,6 +230,10 @@ async fn subresource(
         ("token", "create") => {
             let format = request::body_format(request.headers())?;
             token_request::create(api, target, &body(request).await?, format)
+        }
+        ("eviction", "create") => {
+            let format = request::body_format(request.headers())?;
+            delete::evict(api, target, query, &body(request).await?, format)
         }
         ("log", "get") => log::answer(api, target, query).await,
         ("attach", "get" | "create") => attach::answer(api, target, query, request).await,

@@ -177,6 +177,9 @@ fn merge_list(target: &mut Value, patch: &[Value], key: &str) -> Result<(), Refu
     Ok(())
 }
 
+/// The most bytes that all `copy` of a patch may add, as in Kubernetes: each may double the object.
+const MAX_COPIED: usize = 3 << 20;
+
 fn json_patch(object: &mut Value, patch: &Value) -> Result<(), Refusal> {
     let steps = patch
         .as_array()
@@ -184,13 +187,15 @@ fn json_patch(object: &mut Value, patch: &Value) -> Result<(), Refusal> {
     if steps.len() > 10_000 {
         return Err(Refusal::bad_request("a JSON patch has at most 10000 operations"));
     }
-    steps.iter().try_for_each(|step| json_step(object, step))
+    let mut left = MAX_COPIED;
+    steps.iter().try_for_each(|step| json_step(object, step, &mut left))
 }
 
-fn json_step(object: &mut Value, step: &Value) -> Result<(), Refusal> {
+fn json_step(object: &mut Value, step: &Value, left: &mut usize) -> Result<(), Refusal> {
     let failed = || {
         let message = "the server rejected our request due to an error in our request";
-        Refusal::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+        let refusal = Refusal::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+        refusal.with_no_details()
     };
     let text = |field: &str| step[field].as_str().ok_or_else(failed);
     let path = text("path")?;
@@ -201,13 +206,27 @@ fn json_step(object: &mut Value, step: &Value) -> Result<(), Refusal> {
         "replace" => object.pointer_mut(path).zip(Some(value()?)).map(|(old, new)| *old = new),
         "move" => remove(object, text("from")?).and_then(|value| add(object, path, value)),
         "copy" => {
-            let copy = object.pointer(text("from")?).cloned();
-            copy.and_then(|value| add(object, path, value))
+            let from = object.pointer(text("from")?).ok_or_else(failed)?;
+            *left = left.checked_sub(size(from)).ok_or_else(failed)?;
+            let copy = from.clone();
+            add(object, path, copy)
         }
         "test" => (object.pointer(path) == Some(&value()?)).then_some(()),
         _ => None,
     };
     done.ok_or_else(failed)
+}
+
+/// Returns about how many bytes a value has.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        Value::String(text) => 8 + text.len(),
+        Value::Array(items) => 8 + items.iter().map(size).sum::<usize>(),
+        Value::Object(fields) => {
+            8 + fields.iter().map(|(name, value)| 8 + name.len() + size(value)).sum::<usize>()
+        }
+    }
 }
 
 /// Splits a pointer into its parent's and its last, unescaped, token.
@@ -284,6 +303,13 @@ mod tests {
         ] {
             assert!(Style::Json.apply(&object, &bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn abuse_copies_do_not_double_without_end() {
+        let copy = json!({"op": "copy", "from": "/a", "path": "/a/-"});
+        let refused = Style::Json.apply(&json!({"a": ["text"]}), &json!(vec![copy; 40]));
+        assert_eq!(refused.unwrap_err().code, http::StatusCode::UNPROCESSABLE_ENTITY);
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub(crate) fn create(target: &Target, object: &mut Value) -> Result<(), Refusal>
         Resource::Namespaces => namespace(object, &name),
         Resource::Secrets => secret(object, &mut errors),
         Resource::ConfigMaps => key_errors(object, &["data", "binaryData"], &mut errors),
-        Resource::Events | Resource::ServiceAccounts | Resource::Nodes | Resource::Leases => {}
+        Resource::Leases => lease(object, &mut errors),
+        Resource::Events | Resource::ServiceAccounts | Resource::Nodes => {}
     }
     if errors.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, &name, &errors)) }
 }
@@ -67,7 +68,10 @@ pub(crate) fn update(kind: &Kind, old: &Value, new: &mut Value) -> Result<(), Re
     let mut errors = metadata_errors(kind, new);
     errors.extend(new_finalizer(old, new));
     match kind.resource {
-        Resource::Pods => errors.extend(pod::validate::update(old, new)),
+        Resource::Pods => {
+            errors.extend(pod::validate::update(old, new));
+            new["spec"] = old["spec"].clone();
+        }
         Resource::Namespaces => new["spec"] = old["spec"].clone(),
         Resource::Secrets => {
             secret(new, &mut errors);
@@ -78,7 +82,8 @@ pub(crate) fn update(kind: &Kind, old: &Value, new: &mut Value) -> Result<(), Re
             key_errors(new, &["data", "binaryData"], &mut errors);
             errors.extend(immutable(old, new));
         }
-        Resource::Events | Resource::ServiceAccounts | Resource::Nodes | Resource::Leases => {}
+        Resource::Leases => lease(new, &mut errors),
+        Resource::Events | Resource::ServiceAccounts | Resource::Nodes => {}
     }
     if errors.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, &name, &errors)) }
 }
@@ -155,6 +160,10 @@ fn given_metadata(target: &Target, object: &mut Value) -> Result<(), Refusal> {
     }
     meta["uid"] = Uuid::new_v4().to_string().into();
     meta["creationTimestamp"] = clock::now_text().into();
+    match target.kind.resource {
+        Resource::Pods => meta["generation"] = 1.into(),
+        _ => remove(meta, "generation"),
+    }
     Ok(())
 }
 
@@ -177,23 +186,31 @@ fn metadata_errors(kind: &Kind, object: &Value) -> Vec<FieldError> {
     }
     for (key, value) in fields(&meta["labels"]) {
         if !names::is_qualified(key) {
-            let why = "name part must be a qualified name of at most 63 characters";
-            errors.push(FieldError::invalid("metadata.labels", &json!(key), why));
-        } else if !value.as_str().is_some_and(names::is_label_value) {
+            errors.push(FieldError::invalid("metadata.labels", &json!(key), NAME_PART));
+        }
+        if !value.as_str().is_some_and(names::is_label_value) {
             let why = "a valid label must be an empty string or consist of alphanumeric characters, \
-                       '-', '_' or '.', at most 63, and start and end with an alphanumeric character";
+                       '-', '_' or '.', and must start and end with an alphanumeric character \
+                       (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
+                       '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
             errors.push(FieldError::invalid("metadata.labels", value, why));
         }
     }
     errors.extend(annotation_errors(&meta["annotations"]));
-    for finalizer in meta["finalizers"].as_array().into_iter().flatten() {
+    for (at, finalizer) in meta["finalizers"].as_array().into_iter().flatten().enumerate() {
         if !finalizer.as_str().is_some_and(is_finalizer) {
-            let why = "must be a domain-qualified finalizer name";
-            errors.push(FieldError::invalid("metadata.finalizers", finalizer, why));
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            let field = format!("metadata.finalizers[{at}]");
+            errors.push(FieldError::invalid(field, finalizer, why));
         }
     }
     errors
 }
+
+const NAME_PART: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and \
+                         must start and end with an alphanumeric character (e.g. 'MyName',  or \
+                         'my.name',  or '123-abc', regex used for validation is \
+                         '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
 /// What Kubernetes itself holds objects by.
 const OWN_FINALIZERS: &[&str] = &["foregroundDeletion", "kubernetes", "orphan"];
@@ -210,8 +227,7 @@ fn annotation_errors(annotations: &Value) -> Vec<FieldError> {
     for (key, value) in fields(annotations) {
         bytes += key.len() + value.as_str().map_or(0, str::len);
         if !names::is_qualified(&key.to_lowercase()) {
-            let why = "name part must be a qualified name of at most 63 characters";
-            errors.push(FieldError::invalid("metadata.annotations", &json!(key), why));
+            errors.push(FieldError::invalid("metadata.annotations", &json!(key), NAME_PART));
         }
     }
     if bytes > MAX_ANNOTATIONS {
@@ -236,15 +252,32 @@ fn no_runtime_class(kind: &Kind, name: &str, spec: &Value) -> Result<(), Refusal
 
 fn new_finalizer(old: &Value, new: &Value) -> Option<FieldError> {
     let had = old["metadata"]["finalizers"].as_array();
-    let added = new["metadata"]["finalizers"]
-        .as_array()?
-        .iter()
-        .any(|finalizer| !had.is_some_and(|had| had.contains(finalizer)));
+    let all = new["metadata"]["finalizers"].as_array()?.iter();
+    let added: Vec<String> = all
+        .filter(|finalizer| !had.is_some_and(|had| had.contains(finalizer)))
+        .map(Value::to_string)
+        .collect();
     let deleting = old["metadata"].get("deletionTimestamp").is_some();
-    (added && deleting).then(|| {
-        let why = "no new finalizers can be added if the object is being deleted";
-        FieldError::forbidden("metadata.finalizers", why)
+    (!added.is_empty() && deleting).then(|| {
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers \
+             []string{{{}}}",
+            added.join(", ")
+        );
+        FieldError::forbidden("metadata.finalizers", &why)
     })
+}
+
+fn lease(object: &Value, errors: &mut Vec<FieldError>) {
+    let number = |field: &str| object["spec"][field].as_i64();
+    if let Some(seconds) = number("leaseDurationSeconds").filter(|seconds| *seconds <= 0) {
+        let field = "spec.leaseDurationSeconds";
+        errors.push(FieldError::invalid(field, &json!(seconds), "must be greater than 0"));
+    }
+    if let Some(times) = number("leaseTransitions").filter(|times| *times < 0) {
+        let why = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid("spec.leaseTransitions", &json!(times), why));
+    }
 }
 
 fn namespace(object: &mut Value, name: &str) {
@@ -276,8 +309,9 @@ fn key_errors(object: &Value, sections: &[&str], errors: &mut Vec<FieldError>) {
             let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             let dots = key == "." || key.starts_with("..");
             if key.is_empty() || key.len() > 253 || dots || !key.chars().all(fine) {
-                let why =
-                    "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
+                let why = "a valid config key must consist of alphanumeric characters, '-', '_' \
+                           or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used \
+                           for validation is '[-._a-zA-Z0-9]+')";
                 errors.push(FieldError::invalid(format!("{section}[{key}]"), &json!(key), why));
             }
         }

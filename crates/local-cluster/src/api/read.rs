@@ -35,7 +35,7 @@ pub(crate) fn get(
 
 /// Where the next page begins.
 #[derive(Debug, Serialize, Deserialize)]
-struct Continue {
+pub(super) struct Continue {
     version: u64,
     after: Key,
 }
@@ -96,6 +96,11 @@ fn moment(
     let resource = target.kind.resource;
     let asked = query.version()?;
     let exact = query.get("resourceVersionMatch") == Some("Exact");
+    let matched = query.get("resourceVersionMatch").is_some_and(|word| !word.is_empty());
+    if matched && query.get("resourceVersion").is_none_or(str::is_empty) {
+        let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+        return Err(Refusal::list_options("resourceVersionMatch", why));
+    }
     if let Some(next) = next {
         if asked.is_some() {
             let message = "specifying resource version is not allowed when using continue";
@@ -130,7 +135,7 @@ fn continue_text(next: &Continue) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(next).unwrap_or_default())
 }
 
-fn parse_continue(text: &str) -> Result<Continue, Refusal> {
+pub(super) fn parse_continue(text: &str) -> Result<Continue, Refusal> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok();
     bytes
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())

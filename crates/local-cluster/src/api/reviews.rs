@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::decode::{self, Format};
-use super::kinds::{self, VERBS};
+use super::kinds;
 use super::respond::{self, Answer};
 use super::status::Refusal;
 use crate::clock;
@@ -76,6 +76,10 @@ pub(crate) fn answer(
     if !object.is_object() {
         return Err(Refusal::bad_request(format!("{} expected", review.kind)));
     }
+    if review.kind == "TokenReview" && object["spec"]["token"].as_str().is_none_or(str::is_empty) {
+        let why = "token is required for TokenReview in authentication";
+        return Err(Refusal::bad_request(why));
+    }
     object["apiVersion"] = format!("{}/v1", review.group).into();
     object["kind"] = review.kind.into();
     object["status"] = (review.status)(api, caller, &object["spec"]);
@@ -90,12 +94,15 @@ fn access_status(_: &Api, caller: &Caller, spec: &Value) -> Value {
     let (resource, sub) = resource.split_once('/').unwrap_or((resource, text("subresource")));
     let kind = kinds::find(group, resource);
     let verbs = kind.and_then(|kind| match sub {
-        "" => Some(VERBS),
-        sub => kind.subresources.iter().find(|(name, ..)| *name == sub).map(|(.., verbs)| *verbs),
+        "" => Some(kind.verbs()),
+        sub => {
+            let found = kind.subresources.iter().find(|(name, ..)| *name == sub);
+            found.map(|(.., verbs)| verbs.to_vec())
+        }
     });
     let any = resource == "*" || spec["nonResourceAttributes"].is_object();
     let review = at(group, resource).is_some() && verb == "create";
-    let served = review || verbs.is_some_and(|verbs| verb == "*" || verbs.contains(&verb));
+    let served = review || verbs.as_ref().is_some_and(|verbs| verb == "*" || verbs.contains(&verb));
     match caller {
         Caller::Owner if any || served => json!({"allowed": true}),
         Caller::Owner => {
@@ -134,9 +141,13 @@ fn token_status(api: &Api, _: &Caller, spec: &Value) -> Value {
             Err(error) => return json!({"user": {}, "error": error.to_string()}),
         }
     };
-    let shared: Vec<&str> = wanted.into_iter().filter(|a| held.iter().any(|h| h == a)).collect();
+    let shared: Vec<&str> =
+        wanted.iter().copied().filter(|a| held.iter().any(|h| h == a)).collect();
     if shared.is_empty() {
-        let error = format!("[invalid bearer token, token audiences {held:?} is invalid]");
+        let error = format!(
+            "[invalid bearer token, token audiences {held:?} is invalid for the target audiences \
+             {wanted:?}]"
+        );
         return json!({"user": {}, "error": error});
     }
     json!({"authenticated": true, "user": caller.user_info(), "audiences": shared})

@@ -108,7 +108,13 @@ fn split_terms(text: &str) -> Result<Vec<&str>, Refusal> {
         return Ok(Vec::new());
     }
     if terms.contains(&"") {
-        return Err(Refusal::bad_request("found ',', expected: identifier after ','"));
+        let found = if terms.iter().position(|term| term.is_empty()) == Some(terms.len() - 1) {
+            ""
+        } else {
+            ","
+        };
+        let why = format!("found '{found}', expected: identifier after ','");
+        return Err(Refusal::bad_request(why));
     }
     Ok(terms)
 }
@@ -141,6 +147,9 @@ fn label_term(term: &str) -> Result<LabelTerm, Refusal> {
         Test::In(values) | Test::NotIn(values) => values,
         Test::Exists | Test::Absent | Test::Above(_) | Test::Below(_) => &[],
     };
+    if values.iter().any(|value| value.contains('=')) {
+        return Err(Refusal::bad_request("found '=', expected: ',' or 'end of string'"));
+    }
     let wrong = values.iter().any(|value| !super::names::is_label_value(value));
     if !super::names::is_qualified(key) || wrong {
         return Err(bad());
@@ -154,10 +163,19 @@ fn field_term(resource: Resource, term: &str) -> Result<FieldTerm, Refusal> {
     } else if let Some((path, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
         (path, value, true)
     } else {
-        return Err(Refusal::bad_request(format!("invalid selector: {term:?}")));
+        return Err(Refusal::bad_request(format!(
+            "invalid selector: '{term}'; can't understand '{term}'"
+        )));
     };
     if !known_fields(resource).contains(&path) {
-        return Err(Refusal::bad_request(format!("field label not supported: {path}")));
+        let why = match known_fields(resource).as_slice() {
+            [_, _] => format!(
+                "{path:?} is not a known field selector: only \"metadata.name\", \
+                 \"metadata.namespace\""
+            ),
+            _ => format!("field label not supported: {path}"),
+        };
+        return Err(Refusal::bad_request(why));
     }
     Ok(FieldTerm { path: path.into(), value: value.into(), equal })
 }

@@ -62,7 +62,7 @@ impl FieldError {
 
 impl Refusal {
     pub(crate) fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: json!({}) }
+        Self { code, reason, message: message.into(), details: Value::Null }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -148,7 +148,7 @@ impl Refusal {
 
     /// The asked-for version has not been issued yet.
     pub(crate) fn too_new(asked: u64, present: u64) -> Self {
-        let message = format!("Too large resource version: {asked}, current: {present}");
+        let message = format!("Timeout: Too large resource version: {asked}, current: {present}");
         let mut refusal = Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message);
         refusal.details = json!({
             "retryAfterSeconds": 1,
@@ -186,6 +186,11 @@ impl Refusal {
         refusal
     }
 
+    /// A list or watch is asked for in a way that makes no sense.
+    pub(crate) fn list_options(field: &str, why: &str) -> Self {
+        Self::invalid_of("ListOptions.meta.k8s.io", "", &[FieldError::forbidden(field, why)])
+    }
+
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
@@ -201,6 +206,12 @@ impl Refusal {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", message)
             }
         }
+    }
+
+    /// Says that there are details, and nothing in them.
+    pub(crate) fn with_no_details(mut self) -> Self {
+        self.details = json!({});
+        self
     }
 
     /// Adds what led to it, one by one.
@@ -219,11 +230,15 @@ impl Refusal {
 
     /// Returns the `Status` object.
     pub(crate) fn body(&self) -> Value {
-        json!({
+        let mut body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "details": self.details,
-            "code": self.code.as_u16(),
-        })
+            "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
+        });
+        // Clients tell "nothing" from "nothing known".
+        if !self.details.is_null() {
+            body["details"] = self.details.clone();
+        }
+        body
     }
 }
 

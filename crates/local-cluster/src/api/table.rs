@@ -1,5 +1,7 @@
 //! Tables, as `kubectl get` prints them.
 
+mod pod;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -48,7 +50,7 @@ pub(crate) fn table(
 
 fn row(resource: Resource, object: &Object, include: Include, now: Timestamp) -> Value {
     let cells = match resource {
-        Resource::Pods => pod_cells(object, now),
+        Resource::Pods => pod::cells(object, now),
         Resource::Namespaces => {
             vec![name(object), object["status"]["phase"].clone(), age(object, now)]
         }
@@ -145,89 +147,12 @@ fn human(seconds: u64) -> String {
     }
 }
 
-fn pod_cells(pod: &Value, now: Timestamp) -> Vec<Value> {
-    let statuses = pod["status"]["containerStatuses"].as_array();
-    let ready = statuses.map_or(0, |all| all.iter().filter(|c| c["ready"] == true).count());
-    let all = pod["spec"]["containers"].as_array().map_or(0, Vec::len);
-    let or_none = |value: &Value| value.as_str().unwrap_or("<none>").to_owned();
-    vec![
-        name(pod),
-        json!(format!("{ready}/{all}")),
-        json!(pod_status(pod)),
-        json!("0"),
-        age(pod, now),
-        json!(or_none(&pod["status"]["podIP"])),
-        json!(or_none(&pod["spec"]["nodeName"])),
-        json!("<none>"),
-        json!("<none>"),
-    ]
-}
-
-/// The word in the STATUS column, found as Kubernetes' printer finds it.
-fn pod_status(pod: &Value) -> String {
-    let status = &pod["status"];
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut word = match status["reason"].as_str() {
-        Some(reason) if !reason.is_empty() => reason.to_owned(),
-        _ => text(&status["phase"]),
-    };
-    let unscheduled = status["conditions"].as_array().into_iter().flatten();
-    if unscheduled.clone().any(|c| c["type"] == "PodScheduled" && c["reason"] == "SchedulingGated")
-    {
-        word = "SchedulingGated".into();
-    }
-    match init_status(pod) {
-        Some(init) => word = init,
-        None => {
-            let containers = status["containerStatuses"].as_array().into_iter().flatten();
-            for state in containers.rev().map(|container| &container["state"]) {
-                word = container_word(state).unwrap_or(word);
-            }
-        }
-    }
-    if pod["metadata"].get("deletionTimestamp").is_some() {
-        let ended = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
-        return if ended { word } else { "Terminating".into() };
-    }
-    word
-}
-
-fn init_status(pod: &Value) -> Option<String> {
-    let statuses = pod["status"]["initContainerStatuses"].as_array()?;
-    for (at, container) in statuses.iter().enumerate() {
-        let state = &container["state"];
-        if state["terminated"]["exitCode"] == 0 {
-            continue;
-        }
-        if state["terminated"].is_object() {
-            return container_word(state).map(|word| format!("Init:{word}"));
-        }
-        return match state["waiting"]["reason"].as_str() {
-            Some(reason) if reason != "PodInitializing" => Some(format!("Init:{reason}")),
-            _ => Some(format!("Init:{at}/{}", statuses.len())),
-        };
-    }
-    None
-}
-
-fn container_word(state: &Value) -> Option<String> {
-    let reason =
-        |state: &Value| state["reason"].as_str().filter(|r| !r.is_empty()).map(str::to_owned);
-    if let Some(word) = reason(&state["waiting"]).or_else(|| reason(&state["terminated"])) {
-        return Some(word);
-    }
-    let ended = state.get("terminated")?;
-    match ended["signal"].as_i64().unwrap_or(0) {
-        0 => Some(format!("ExitCode:{}", ended["exitCode"])),
-        signal => Some(format!("Signal:{signal}")),
-    }
-}
-
 fn node_cells(node: &Value, now: Timestamp) -> Vec<Value> {
     let info = |field: &str| node["status"]["nodeInfo"][field].clone();
+    let cordoned = node["spec"]["unschedulable"] == true;
     vec![
         name(node),
-        json!("Ready"),
+        json!(if cordoned { "Ready,SchedulingDisabled" } else { "Ready" }),
         json!("<none>"),
         age(node, now),
         info("kubeletVersion"),
@@ -267,17 +192,5 @@ mod tests {
             [5, 119, 125, 599, 3600, 10_805, 30_000, 180_000, 864_000].map(human).into();
         let expected = ["5s", "119s", "2m5s", "9m59s", "60m", "3h", "8h", "2d2h", "10d"];
         assert_eq!(written, expected);
-    }
-
-    #[test]
-    fn the_status_column_says_the_worst() {
-        let waiting = json!({"status": {"phase": "Pending", "containerStatuses": [
-            {"state": {"waiting": {"reason": "ErrImagePull"}}}]}});
-        assert_eq!(pod_status(&waiting), "ErrImagePull");
-        let init = json!({"status": {"phase": "Pending", "initContainerStatuses": [
-            {"state": {"terminated": {"exitCode": 0}}}, {"state": {"running": {}}}]}});
-        assert_eq!(pod_status(&init), "Init:1/2");
-        let going = json!({"metadata": {"deletionTimestamp": "x"}, "status": {"phase": "Running"}});
-        assert_eq!(pod_status(&going), "Terminating");
     }
 }

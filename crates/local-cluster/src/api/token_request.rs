@@ -27,7 +27,7 @@ pub(crate) fn create(
 ) -> Result<Answer, Refusal> {
     let (mut request, _) = decode::parse(body, format)?;
     let account = super::pod_of(api, target)?;
-    let seconds = seconds(&request["spec"], &target.name)?;
+    let seconds = seconds(&request["spec"])?;
     let bound = bound_object(api, target, &request["spec"]["boundObjectRef"])?;
     let audiences: Vec<String> = match request["spec"]["audiences"].as_array() {
         Some(some) if !some.is_empty() => {
@@ -50,7 +50,7 @@ pub(crate) fn create(
     Ok(respond::json(StatusCode::CREATED, &request))
 }
 
-fn seconds(spec: &Value, name: &str) -> Result<i64, Refusal> {
+fn seconds(spec: &Value) -> Result<i64, Refusal> {
     let asked = &spec["expirationSeconds"];
     let seconds = asked.as_i64().unwrap_or(DEFAULT_SECONDS);
     let why = match seconds {
@@ -59,7 +59,7 @@ fn seconds(spec: &Value, name: &str) -> Result<i64, Refusal> {
         _ => return Ok(seconds),
     };
     let error = FieldError::invalid("spec.expirationSeconds", asked, why);
-    Err(Refusal::invalid_of("TokenRequest.authentication.k8s.io", name, &[error]))
+    Err(Refusal::invalid_of("TokenRequest.authentication.k8s.io", "", &[error]))
 }
 
 fn bound_object(api: &Api, target: &Target, asked: &Value) -> Result<Option<Object>, Refusal> {

@@ -55,8 +55,8 @@ pub(crate) async fn watch(
     let selector = query.selector(target)?;
     let initial = query.flag("sendInitialEvents");
     if initial && query.get("resourceVersionMatch") != Some("NotOlderThan") {
-        let message = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        return Err(Refusal::bad_request(message));
+        let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        return Err(Refusal::list_options("resourceVersionMatch", why));
     }
     let seconds = query.number::<u64>("timeoutSeconds")?.unwrap_or(LONGEST).min(LONGEST);
     let asked = query.version()?;
@@ -203,7 +203,16 @@ impl Watch {
             (true, false) => "DELETED",
             (false, false) => return None,
         };
-        Some(self.event(word, &change.object))
+        // As it was when it matched, but in the version of the change.
+        match &change.before {
+            Some(before) if word == "DELETED" && !change.deleted => {
+                let mut gone = Value::clone(before);
+                let version = &change.object["metadata"]["resourceVersion"];
+                gone["metadata"]["resourceVersion"] = version.clone();
+                Some(self.event(word, &gone.into()))
+            }
+            _ => Some(self.event(word, &change.object)),
+        }
     }
 
     fn event(&mut self, word: &str, object: &Object) -> Value {

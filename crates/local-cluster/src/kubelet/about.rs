@@ -104,3 +104,26 @@ pub(crate) fn never_ran(seen: &PodStatus) -> bool {
         |c: &ContainerStatus| matches!(c.state, ContainerState::Waiting { .. }) && c.last.is_none();
     seen.reason.is_none() && seen.init_containers.iter().chain(&seen.containers).all(waits)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Set back, it makes no end later than was asked; set forward, SIGTERM still comes first.
+    #[test]
+    fn a_clock_that_is_set_lengthens_no_grace() {
+        let pod = json!({"metadata": {
+            "deletionTimestamp": "2026-01-01T12:00:30Z", "deletionGracePeriodSeconds": 30,
+        }});
+        let at = |text: &str| remaining_grace(&pod, text.parse().unwrap());
+        assert_eq!(at("2026-01-01T12:00:10Z"), Some(21), "the whole second more");
+        assert_eq!(at("2026-01-01T07:00:00Z"), Some(30), "five hours back");
+        assert_eq!(at("2026-01-01T17:00:00Z"), Some(1), "five hours forward");
+        assert_eq!(
+            remaining_grace(&json!({"metadata": {}}), "2026-01-01T17:00:00Z".parse().unwrap()),
+            None
+        );
+    }
+}

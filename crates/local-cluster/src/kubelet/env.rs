@@ -23,6 +23,11 @@ pub(crate) const FIELDS: &[&str] = &[
 ];
 const MAPS: &[&str] = &["metadata.labels['", "metadata.annotations['"];
 
+/// Linux gives no program a longer string (execve(2), MAX_ARG_STRLEN).
+const LARGEST: usize = 128 << 10;
+/// The most that all variables of a container may have, far above what Linux takes by default.
+const MOST: usize = 8 << 20;
+
 const WHOLE_MAPS: &[&str] = &["metadata.labels", "metadata.annotations"];
 
 /// Whether a field can be asked for.
@@ -89,7 +94,7 @@ impl Source<'_> {
     /// Returns the environment that a container's spec asks for, in order.
     pub(crate) fn env(&self, container: &Value) -> Result<Vec<(String, String)>, Blocked> {
         let name = text(&container["name"]);
-        let mut env = Vec::new();
+        let (mut env, mut left) = (Vec::new(), MOST);
         for from in container["envFrom"].as_array().into_iter().flatten() {
             let prefix = text(&from["prefix"]);
             for (kind, field) in SOURCES {
@@ -102,10 +107,13 @@ impl Source<'_> {
         }
         for entry in container["env"].as_array().into_iter().flatten() {
             let value = match entry.get("valueFrom") {
-                None => Some(expand(text(&entry["value"]), &env)),
-                Some(from) => self.value_from(from).map_err(|message| config(name, message))?,
+                None => expand(text(&entry["value"]), &env).map(Some),
+                Some(from) => self.value_from(from),
             };
-            if let Some(value) = value {
+            if let Some(value) = value.map_err(|message| config(name, message))? {
+                left = left.checked_sub(value.len()).ok_or_else(|| {
+                    config(name, format!("its variables have more than {MOST} bytes"))
+                })?;
                 env.push((text(&entry["name"]).into(), value));
             }
         }
@@ -187,7 +195,10 @@ fn lossy(bytes: &[u8]) -> String {
 }
 
 /// Replaces `$(NAME)` by what `env` has; `$$` is a dollar, unknown names stay as they are.
-pub(crate) fn expand(text: &str, env: &[(String, String)]) -> String {
+///
+/// # Errors
+/// When it gets longer than a program could be given: names that stand for names double it often.
+pub(crate) fn expand(text: &str, env: &[(String, String)]) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -204,6 +215,7 @@ pub(crate) fn expand(text: &str, env: &[(String, String)]) -> String {
             Some((&value.1, after))
         });
         match known {
+            Some((value, _)) if expanded.len() + value.len() > LARGEST => return Err(too_long()),
             Some((value, after)) => {
                 expanded.push_str(value);
                 rest = after;
@@ -212,7 +224,27 @@ pub(crate) fn expand(text: &str, env: &[(String, String)]) -> String {
         }
     }
     expanded.push_str(rest);
-    expanded
+    match expanded.len() {
+        0..=LARGEST => Ok(expanded),
+        _ => Err(too_long()),
+    }
+}
+
+fn too_long() -> String {
+    format!("a value has more than {LARGEST} bytes, which no program can be given")
+}
+
+/// Text as a fuzzer writes it; its lines are variables, each of which sees those before it.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut env = Vec::new();
+    for line in text.lines() {
+        let (name, value) = line.split_once('=').unwrap_or(("A", line));
+        let Ok(value) = expand(value, &env) else { return };
+        assert!(value.len() <= LARGEST);
+        env.push((name.to_owned(), value));
+    }
 }
 
 #[cfg(test)]
@@ -225,8 +257,20 @@ mod tests {
         for (text, expected) in
             [("x$(A)y", "x2y"), ("$$(A)", "$(A)"), ("$(B)", "$(B)"), ("$(A", "$(A"), ("a$", "a$")]
         {
-            assert_eq!(expand(text, &env), expected);
+            assert_eq!(expand(text, &env).as_deref(), Ok(expected));
         }
+    }
+
+    #[test]
+    fn abuse_references_do_not_double_without_end() {
+        let mut env = vec![("V0".to_owned(), "0123456789".repeat(1000))];
+        let doubled = (0..40).try_for_each(|number| {
+            let value = expand(&format!("$(V{number})$(V{number})"), &env)?;
+            env.push((format!("V{}", number + 1), value));
+            Ok::<_, String>(())
+        });
+        assert!(doubled.unwrap_err().contains("no program"));
+        assert_eq!(env.len(), 4);
     }
 
     #[test]

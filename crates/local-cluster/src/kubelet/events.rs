@@ -72,6 +72,30 @@ pub(crate) fn record(store: &Arc<Store>, pod: &Object, note: &Note) {
     }
 }
 
+/// Records an event of which there is one for each pod and reason, and which changes.
+pub(crate) fn keep(store: &Arc<Store>, pod: &Object, note: &Note, annotation: (&str, String)) {
+    let now = clock::text(clock::now());
+    let meta = &pod["metadata"];
+    let name = format!("{}.{}", text(&meta["name"]), note.reason.to_ascii_lowercase());
+    let key = Key::new(Resource::Events, text(&meta["namespace"]), &name);
+    let mut event = event(pod, note, &key, &now);
+    event["metadata"]["annotations"] = json!({annotation.0: annotation.1});
+    let changed = store.update(&key, |old| {
+        let mut new = event.clone();
+        new["metadata"]["uid"] = old["metadata"]["uid"].clone();
+        new["metadata"]["creationTimestamp"] = old["metadata"]["creationTimestamp"].clone();
+        new["firstTimestamp"] = old["firstTimestamp"].clone();
+        Ok::<_, WriteError>(Decision::Put(new))
+    });
+    let written = match changed {
+        Ok(_) => Ok(()),
+        Err(_) => store.create(key, event.clone()).map(drop),
+    };
+    if let Err(error) = written {
+        tracing::debug!(%error, reason = note.reason, "an event was not recorded");
+    }
+}
+
 fn count_again(store: &Store, event: &Object, now: &str) -> Result<(), WriteError> {
     let counted = store.update(&Key::of(Resource::Events, event), |old| {
         let mut event = Value::clone(old);

@@ -33,6 +33,9 @@ mod tell;
 mod user;
 mod worker;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use {env::fuzz as fuzz_expansion, user::fuzz as fuzz_passwd};
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use crate::store::{Decision, Key, Resource, Store, WriteError};
 
 /// The node's name.
 pub(crate) const NAME: &str = "loom-local";
-const MAX_PODS: u64 = 110;
+/// A kubelet says 110, for a machine that many share. An idle weaver takes some 5 MiB.
+const MAX_PODS: u64 = 500;
 /// How many times over the processors may be requested. Pods on a machine of one's own mostly wait
 /// for somebody to type; when they do compute, they share in turns. Memory cannot be shared so.
 const CPU_TIMES: u64 = 10;
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn processors_may_be_requested_ten_times_over_and_memory_once() {
         let two_cores = Capacity { cpu_millis: 2000, memory_bytes: 8 << 30, pods: MAX_PODS };
-        let amounts = json!({"cpu": "20", "memory": "8388608Ki", "pods": "110"});
+        let amounts = json!({"cpu": "20", "memory": "8388608Ki", "pods": "500"});
         assert_eq!(two_cores.allocatable().amounts(), amounts);
         assert_eq!(two_cores.amounts()["cpu"], "2");
     }

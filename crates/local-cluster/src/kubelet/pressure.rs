@@ -90,6 +90,14 @@ async fn measured(pods: &Pods, pod: Object) -> Option<Candidate> {
     Some(Candidate { pod, usage })
 }
 
+/// What a pod is told that goes for the node's sake, before the resource.
+const LOW: &str = "The node was low on resource: ";
+
+/// Tells whether a pod had to go for the node's sake, not because of limits of its own.
+pub(super) fn ended(reason: &str, message: &str) -> bool {
+    reason == evict::REASON && message.starts_with(LOW)
+}
+
 /// A pod that may have to go.
 struct Candidate {
     pod: Object,
@@ -113,7 +121,7 @@ impl Candidate {
 
     fn message(&self, disk: Disk) -> String {
         let mut message = format!(
-            "The node was low on resource: {STORAGE}. Threshold quantity: {}, available: {}. ",
+            "{LOW}{STORAGE}. Threshold quantity: {}, available: {}. ",
             quantity::bytes(disk.threshold()),
             quantity::bytes(disk.available / 1024 * 1024),
         );

@@ -39,7 +39,12 @@ fn handler(given: &Value, container: &Value) -> Handler {
         let pair =
             |header: &Value| (text(&header["name"]).to_owned(), text(&header["value"]).to_owned());
         let headers = headers.map(pair).collect();
-        return Handler::Http { port: port(&http["port"], container), path, headers };
+        let (port, tls) = (port(&http["port"], container), http["scheme"] == "HTTPS");
+        return Handler::Http { port, path, headers, tls };
+    }
+    if let Some(grpc) = given.get("grpc") {
+        let service = text(&grpc["service"]).to_owned();
+        return Handler::Grpc { port: port(&grpc["port"], container), service };
     }
     let command = given["exec"]["command"].as_array().into_iter().flatten();
     Handler::Exec { argv: command.map(|word| text(word).to_owned()).collect() }
@@ -71,7 +76,7 @@ mod tests {
         });
         let probes = of(&container);
         let headers = vec![("A".to_owned(), "b".to_owned())];
-        let web = Handler::Http { port: 8080, path: "/".into(), headers };
+        let web = Handler::Http { port: 8080, path: "/".into(), headers, tls: false };
         assert_eq!(probes.readiness.unwrap().handler, web);
         let liveness = probes.liveness.unwrap();
         assert_eq!(liveness.handler, Handler::Tcp { port: 9 });

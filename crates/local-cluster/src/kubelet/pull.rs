@@ -1,12 +1,15 @@
 //! Brings a pod's images here before it starts, as the kubelet does.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::about::{container_field, text};
-use super::events::Note;
+use super::events::{self, Note};
 use super::image::{self, Found, Wanted};
 use super::refused::{self, Blocked};
 use super::status;
@@ -21,6 +24,13 @@ const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How long the failure itself is shown before the waiting is.
 const SHOWN: Duration = Duration::from_secs(1);
+
+/// How often is told how far a pull is.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// The reason of events about that, which Kubernetes has not.
+const PULL_PROGRESS: &str = "PullProgress";
+/// Their annotation: bytes here and bytes in all, as `N/M`.
+const PULLED_BYTES: &str = "loom.dev/pulled-bytes";
 
 impl Worker {
     /// Brings what is not here; what was brought for this pod already is not asked for again.
@@ -64,13 +74,18 @@ impl Worker {
         let Wanted { reference, container, .. } = wanted;
         self.tell_of(container, "Normal", "Pulling", format!("Pulling image {reference:?}"));
         let credentials = self.credentials();
-        let began = clock::now().as_millisecond();
+        let began = Instant::now();
+        let (told, seen) = watch::channel((0, 0));
+        let progress = |done, total| {
+            told.send_replace((done, total));
+        };
         let pulled = tokio::select! {
-            pulled = source.pull(reference, &credentials) => pulled,
+            pulled = source.pull(reference, &credentials, &progress) => pulled,
             () = self.until_over() => return Err(Blocked::Over),
+            never = self.show_progress(container, reference, seen) => match never {},
         };
         let image = pulled.map_err(|trouble| blocked(wanted, trouble))?;
-        let took = took(clock::now().as_millisecond() - began);
+        let took = took(began.elapsed());
         let message = format!(
             "Successfully pulled image {reference:?} in {took} ({took} including waiting). Image \
              size: {} bytes.",
@@ -78,6 +93,29 @@ impl Worker {
         );
         self.tell_of(container, "Normal", "Pulled", message);
         Ok(image)
+    }
+
+    /// Keeps one event that says how far a long pull is; short ones have none.
+    async fn show_progress(
+        &self,
+        container: &str,
+        reference: &str,
+        mut seen: watch::Receiver<(u64, u64)>,
+    ) -> Infallible {
+        let mut shown = (0, 0);
+        loop {
+            tokio::time::sleep(PROGRESS).await;
+            let (done, total) = *seen.borrow_and_update();
+            if (done, total) == shown {
+                continue;
+            }
+            shown = (done, total);
+            let [some, all] = [done, total].map(|bytes| bytes >> 20);
+            let message = format!("{some} of {all} MiB of image {reference:?} are here");
+            let place = container_field(&self.pod, container);
+            let note = Note::container("Normal", PULL_PROGRESS, message, place);
+            events::keep(&self.store, &self.pod, &note, (PULLED_BYTES, format!("{done}/{total}")));
+        }
     }
 
     /// Returns when there is nothing left to pull for.
@@ -179,8 +217,8 @@ fn read(secret: &Value) -> Option<Credentials> {
 }
 
 /// A time as Go writes it.
-fn took(milliseconds: i64) -> String {
-    let all = milliseconds.max(0);
+fn took(time: Duration) -> String {
+    let all = time.as_millis();
     let (minutes, rest) = (all / 60_000, all % 60_000);
     let seconds = format!("{}.{:03}", rest / 1000, rest % 1000);
     let seconds = seconds.trim_end_matches('0').trim_end_matches('.');
@@ -203,7 +241,7 @@ mod tests {
 
     #[test]
     fn times_are_written_as_the_kubelet_does() {
-        let texts = [0, 524, 1000, 1230, 61_005].map(took);
+        let texts = [0, 524, 1000, 1230, 61_005].map(|all| took(Duration::from_millis(all)));
         assert_eq!(texts, ["0ms", "524ms", "1s", "1.23s", "1m1.005s"]);
     }
 }

@@ -53,10 +53,9 @@ fn container(source: &Source<'_>, given: &Value, hostname: &str) -> Result<Conta
     let found = source.image(text(&given["image"]), name)?;
     let user = user::of(source.pod, given, found)?;
     let asked = source.env(given)?;
-    let argv = argv(given, found, &asked).ok_or_else(|| Blocked::Config {
-        container: name.into(),
-        message: "Error: no command specified".into(),
-    })?;
+    let argv = argv(given, found, &asked)
+        .and_then(|argv| argv.ok_or_else(|| "Error: no command specified".to_owned()))
+        .map_err(|message| Blocked::Config { container: name.into(), message })?;
     Ok(ContainerSpec {
         name: name.into(),
         image: found.image(),
@@ -118,12 +117,16 @@ fn text(value: &Value) -> &str {
 
 /// Command and arguments, else the image's own: a command puts aside both of the image's,
 /// arguments only its arguments.
-fn argv(given: &Value, found: &Found, env: &[(String, String)]) -> Option<Vec<String>> {
-    let list = |name: &str| -> Vec<String> {
+fn argv(
+    given: &Value,
+    found: &Found,
+    env: &[(String, String)],
+) -> Result<Option<Vec<String>>, String> {
+    let list = |name: &str| -> Result<Vec<String>, String> {
         let words = given[name].as_array().into_iter().flatten();
         words.map(|word| expand(text(word), env)).collect()
     };
-    let (command, args) = (list("command"), list("args"));
+    let (command, args) = (list("command")?, list("args")?);
     let shell = ["/bin/sh".to_owned()];
     let (entrypoint, cmd): (&[String], &[String]) = match found {
         Found::Host => (&[], &shell),
@@ -135,7 +138,7 @@ fn argv(given: &Value, found: &Found, env: &[(String, String)]) -> Option<Vec<St
         (true, false) => [entrypoint, &args].concat(),
         (true, true) => [entrypoint, cmd].concat(),
     };
-    (!argv.is_empty()).then_some(argv)
+    Ok((!argv.is_empty()).then_some(argv))
 }
 
 /// What every container has and what its image says, before what it asks for.
@@ -203,12 +206,12 @@ mod tests {
 
     #[test]
     fn command_and_arguments_stand_for_the_images() {
-        let argv = |given: Value| argv(&given, &found(), &[]).unwrap().join(" ");
+        let argv = |given: Value| argv(&given, &found(), &[]).unwrap().unwrap().join(" ");
         assert_eq!(argv(json!({})), "/entry -e cmd");
         assert_eq!(argv(json!({"args": ["x"]})), "/entry -e x");
         assert_eq!(argv(json!({"command": ["c"]})), "c");
         assert_eq!(argv(json!({"command": ["c"], "args": ["x"]})), "c x");
-        assert_eq!(super::argv(&json!({}), &Found::Tools, &[]), None);
+        assert_eq!(super::argv(&json!({}), &Found::Tools, &[]), Ok(None));
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::store::{Decision, Key, Object, Resource, Store, WriteError};
 /// Why no pod fits while the disk is nearly full.
 const DISK_FULL: &str = "node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }";
 
+/// Why no pod fits on a node that was cordoned.
+const CORDONED: &str = "node(s) were unschedulable";
+
 /// What a pod requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Requests {
@@ -35,10 +38,14 @@ pub(crate) fn schedule(store: &Arc<Store>, capacity: Capacity) {
     }
     let mut used: Vec<Requests> = bound.iter().map(|pod| requests(pod)).collect();
     let node = store.get(&Key::new(Resource::Nodes, "", node::NAME));
+    let cordoned = node.as_ref().is_some_and(|node| node["spec"]["unschedulable"] == true);
     let full = node.is_some_and(|node| pressure::is_under_pressure(&node));
     for pod in waiting.iter().filter(|pod| pod["metadata"].get("deletionTimestamp").is_none()) {
         let wanted = requests(pod);
         let mut lacking = lacking(capacity, &used, wanted);
+        if cordoned {
+            lacking.push(CORDONED);
+        }
         if full {
             lacking.push(DISK_FULL);
         }

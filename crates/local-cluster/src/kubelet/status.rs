@@ -5,8 +5,8 @@ use pod_runtime::spec::{ContainerState, ContainerStatus, PodStatus};
 use serde_json::{Value, json};
 
 use super::about::{full_name, is_sidecar};
-use super::phase;
 use super::scheduler::condition;
+use super::{phase, pressure};
 use crate::clock;
 
 /// Sets one condition; the time of its last change stays while its status does.
@@ -90,6 +90,10 @@ pub(crate) fn running(pod: &Value, seen: &PodStatus, host: &str, now: Timestamp)
     if let Some((reason, message)) = &seen.reason {
         status["reason"] = reason.as_str().into();
         status["message"] = message.as_str().into();
+        if pressure::ended(reason, message) {
+            let why = Some(("TerminationByKubelet", message.as_str()));
+            set_condition(&mut status, "DisruptionTarget", true, why, now);
+        }
     }
     conditions(&mut status, pod, now);
     if let Some(why) = &seen.limits_not_enforced {
@@ -239,19 +243,10 @@ fn conditions(status: &mut Value, pod: &Value, now: Timestamp) {
         _ => None,
     };
     let sidecars = sidecars(pod);
-    let is_sidecar = |c: &Value| sidecars.iter().any(|name| c["name"] == *name);
-    let uninit = names(status, "initContainerStatuses", |c| {
-        c["state"]["terminated"]["exitCode"] != 0 && !(is_sidecar(c) && c["started"] == true)
-    });
-    // Once it was so, a sidecar that is started again changes nothing.
-    let begun = status["containerStatuses"].as_array().into_iter().flatten().any(|container| {
-        container["restartCount"].as_u64() > Some(0) || container["state"].get("waiting").is_none()
-    });
-    let initialized = uninit.is_empty() || begun || phase == "Succeeded";
+    let uninit = uninitialized(status, &sidecars);
+    let initialized = uninit.is_empty() || begun(status) || phase == "Succeeded";
     let incomplete = format!("containers with incomplete status: [{}]", uninit.join(" "));
-    let mut unready =
-        names(status, "initContainerStatuses", |c| is_sidecar(c) && c["ready"] != true);
-    unready.extend(names(status, "containerStatuses", |c| c["ready"] != true));
+    let unready = unready(status, &sidecars);
     let known = status["containerStatuses"].as_array().is_some_and(|all| !all.is_empty());
     let ready = known && unready.is_empty() && over.is_none();
     let message = format!("containers with unready status: [{}]", unready.join(" "));
@@ -273,6 +268,29 @@ fn conditions(status: &mut Value, pod: &Value, now: Timestamp) {
     if pod["spec"]["nodeName"].is_string() {
         set_condition(status, "PodScheduled", true, None, now);
     }
+}
+
+fn uninitialized(status: &Value, sidecars: &[Value]) -> Vec<String> {
+    names(status, "initContainerStatuses", |c| {
+        let serves = sidecars.contains(&c["name"]) && c["started"] == true;
+        c["state"]["terminated"]["exitCode"] != 0 && !serves
+    })
+}
+
+/// Whether a container of the pod proper has started: a sidecar that is started again changes
+/// nothing then.
+fn begun(status: &Value) -> bool {
+    status["containerStatuses"].as_array().into_iter().flatten().any(|container| {
+        container["restartCount"].as_u64() > Some(0) || container["state"].get("waiting").is_none()
+    })
+}
+
+fn unready(status: &Value, sidecars: &[Value]) -> Vec<String> {
+    let mut unready = names(status, "initContainerStatuses", |c| {
+        sidecars.contains(&c["name"]) && c["ready"] != true
+    });
+    unready.extend(names(status, "containerStatuses", |c| c["ready"] != true));
+    unready
 }
 
 fn names(status: &Value, list: &str, which: impl Fn(&Value) -> bool) -> Vec<String> {

@@ -178,6 +178,20 @@ fn read(rootfs: &Path, name: &str) -> String {
     String::from_utf8_lossy(&open().unwrap_or_default()).into_owned()
 }
 
+/// Files of an image as a fuzzer writes them.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let name = text.lines().next().unwrap_or_default();
+    for line in text.lines() {
+        if let Some(home) = entry(line).and_then(|entry| entry.home()) {
+            assert!(home.starts_with('/'));
+        }
+    }
+    gid_of(&text, name);
+    split(name);
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;

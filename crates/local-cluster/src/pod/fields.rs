@@ -85,6 +85,8 @@ pub(crate) const CONTAINER_FIELDS: &[&str] = &[
 pub(crate) const PROBE_FIELDS: &[&str] = &[
     "probe.exec.command",
     "probe.failureThreshold",
+    "probe.grpc.port",
+    "probe.grpc.service",
     "probe.httpGet.httpHeaders.*",
     "probe.httpGet.path",
     "probe.httpGet.port",

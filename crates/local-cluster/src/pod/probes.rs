@@ -7,6 +7,7 @@ use crate::api::FieldError;
 /// The fields of a container that are probes.
 pub(crate) const PROBES: [&str; 3] = ["startupProbe", "readinessProbe", "livenessProbe"];
 const HANDLERS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "grpc"];
+const SCHEMES: [&str; 2] = ["HTTP", "HTTPS"];
 const NUMBERS: [&str; 5] = [
     "initialDelaySeconds",
     "timeoutSeconds",
@@ -30,6 +31,9 @@ pub(crate) fn apply_defaults(container: &mut Value) {
         if let Some(http) = probe.get_mut("httpGet").and_then(Value::as_object_mut) {
             http.entry("scheme").or_insert("HTTP".into());
             http.entry("path").or_insert("/".into());
+        }
+        if let Some(grpc) = probe.get_mut("grpc").and_then(Value::as_object_mut) {
+            grpc.entry("service").or_insert("".into());
         }
     }
 }
@@ -81,15 +85,18 @@ fn handlers(probe: &Value, path: &str) -> Vec<FieldError> {
     if probe.get("exec").is_some() && command.is_none_or(Vec::is_empty) {
         errors.push(FieldError::required(format!("{path}.exec.command"), ""));
     }
-    for kind in ["httpGet", "tcpSocket"] {
+    for kind in ["httpGet", "tcpSocket", "grpc"] {
         if let Some(handler) = probe.get(kind) {
-            errors.extend(port(&handler["port"], &format!("{path}.{kind}.port")));
+            // Only a number will do for gRPC.
+            let number = handler["port"].as_u64().map_or(Value::Null, Value::from);
+            let given = if kind == "grpc" { &number } else { &handler["port"] };
+            errors.extend(port(given, &format!("{path}.{kind}.port")));
         }
     }
     let scheme = &probe["httpGet"]["scheme"];
-    if let Some(other) = scheme.as_str().filter(|scheme| *scheme != "HTTP") {
+    if let Some(other) = scheme.as_str().filter(|scheme| !SCHEMES.contains(scheme)) {
         let path = format!("{path}.httpGet.scheme");
-        errors.push(FieldError::unsupported(path, other, &["HTTP"]));
+        errors.push(FieldError::unsupported(path, other, &SCHEMES));
     }
     errors
 }
@@ -127,7 +134,10 @@ mod tests {
                          "terminationGracePeriodSeconds": 1});
         let wrong = ["tcpSocket.port", "periodSeconds", "terminationGracePeriodSeconds"];
         assert_eq!(errors("readinessProbe", odd), wrong.map(|f| format!("c.readinessProbe.{f}")));
-        let https = json!({"httpGet": {"port": 1, "scheme": "HTTPS"}});
-        assert_eq!(errors("livenessProbe", https), ["c.livenessProbe.httpGet.scheme"]);
+        let https = |scheme: &str| json!({"httpGet": {"port": 1, "scheme": scheme}});
+        assert_eq!(errors("livenessProbe", https("HTTPS")), Vec::<String>::new());
+        assert_eq!(errors("livenessProbe", https("FTP")), ["c.livenessProbe.httpGet.scheme"]);
+        let grpc = json!({"grpc": {"port": 0, "service": "x"}});
+        assert_eq!(errors("livenessProbe", grpc), ["c.livenessProbe.grpc.port"]);
     }
 }

@@ -54,6 +54,16 @@ fn factor_in_millis(suffix: &str) -> Option<u128> {
     }
 }
 
+/// Text as a fuzzer writes it: what is read is the same however it is written.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(text: &[u8]) {
+    let Ok(text) = str::from_utf8(text) else { return };
+    let Some((millis, units)) = millis(text).zip(units(text)) else { return };
+    assert_eq!(millis.div_ceil(1000), units);
+    assert_eq!(self::units(&bytes(units)), (units <= u64::MAX / 1000).then_some(units));
+    assert_eq!(self::millis(&format!("{millis}m")), Some(millis));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,6 @@ pub(crate) fn create(pod: &Value) -> Vec<FieldError> {
             check.fields(value, field, &format!("spec.{field}"), POD_FIELDS);
         }
     }
-    check.pod(spec);
     check.volumes(spec);
     let mut names = HashSet::new();
     for list in ["initContainers", "containers"] {
@@ -33,6 +32,7 @@ pub(crate) fn create(pod: &Value) -> Vec<FieldError> {
             }
         }
     }
+    check.pod(spec);
     if spec["containers"].as_array().is_none_or(Vec::is_empty) {
         check.0.push(FieldError::required("spec.containers", ""));
     }
@@ -41,11 +41,35 @@ pub(crate) fn create(pod: &Value) -> Vec<FieldError> {
 
 /// Returns what an update of a pod wrongly changes: the spec is fixed here.
 pub(crate) fn update(old: &Value, new: &Value) -> Vec<FieldError> {
-    if old["spec"] == new["spec"] {
+    if said(&old["spec"]) == said(&new["spec"]) {
         return Vec::new();
     }
     let why = "pod updates may not change the spec: the local cluster fixes it at creation";
     vec![FieldError::forbidden("spec", why)]
+}
+
+const NOT_A_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric \
+    characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or \
+    '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+
+/// Leaves out what is empty: who writes protobuf cannot tell it from what is not there.
+fn said(value: &Value) -> Value {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    };
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| (name.clone(), said(value)));
+            Value::Object(fields.filter(|(_, value)| !is_empty(value)).collect())
+        }
+        Value::Array(items) => items.iter().map(said).collect(),
+        other => other.clone(),
+    }
 }
 
 /// Collects errors.
@@ -85,7 +109,7 @@ impl Check {
     }
 
     fn pod(&mut self, spec: &Value) {
-        self.only(&spec["restartPolicy"], "spec.restartPolicy", &["Always", "Never", "OnFailure"]);
+        self.only(&spec["restartPolicy"], "spec.restartPolicy", &["Always", "OnFailure", "Never"]);
         self.only(&spec["dnsPolicy"], "spec.dnsPolicy", &["ClusterFirst", "Default"]);
         self.only(&spec["schedulerName"], "spec.schedulerName", &["default-scheduler"]);
         self.only(&spec["nodeName"], "spec.nodeName", &[crate::kubelet::NODE]);
@@ -109,7 +133,7 @@ impl Check {
         if let Some(hostname) = spec.get("hostname")
             && !hostname.as_str().is_some_and(crate::api::is_dns_label)
         {
-            self.0.push(FieldError::invalid("spec.hostname", hostname, "must be a DNS label"));
+            self.0.push(FieldError::invalid("spec.hostname", hostname, NOT_A_LABEL));
         }
     }
 
@@ -163,7 +187,7 @@ impl Check {
             let path = format!("spec.volumes[{at}]");
             let name = volume["name"].as_str().unwrap_or_default();
             if !crate::api::is_dns_label(name) {
-                let why = "must be a DNS label";
+                let why = NOT_A_LABEL;
                 self.0.push(FieldError::invalid(format!("{path}.name"), &volume["name"], why));
             }
             if !names.insert(name) {
@@ -194,8 +218,10 @@ impl Check {
             }
         }
         let name = &container["name"];
-        if !name.as_str().is_some_and(crate::api::is_dns_label) {
-            self.0.push(FieldError::invalid(format!("{path}.name"), name, "must be a DNS label"));
+        if name.as_str().is_none_or(str::is_empty) {
+            self.0.push(FieldError::required(format!("{path}.name"), ""));
+        } else if !name.as_str().is_some_and(crate::api::is_dns_label) {
+            self.0.push(FieldError::invalid(format!("{path}.name"), name, NOT_A_LABEL));
         }
         if container["image"].as_str().unwrap_or_default().is_empty() {
             self.0.push(FieldError::required(format!("{path}.image"), ""));
@@ -240,7 +266,8 @@ impl Check {
             if name.is_empty() {
                 self.0.push(FieldError::required(format!("{path}.name"), ""));
             } else if name.contains(['=', '\0']) {
-                let why = "a valid environment variable name must not contain '='";
+                let why = "a valid environment variable name must consist only of printable \
+                           ASCII characters other than '='";
                 self.0.push(FieldError::invalid(format!("{path}.name"), &env["name"], why));
             }
             if env["value"].as_str().is_some_and(|value| value.contains('\0')) {
@@ -374,9 +401,17 @@ mod tests {
     }
 
     #[test]
+    fn a_spec_may_come_back_without_what_is_empty() {
+        let old = json!({"spec": {"a": {"b": ""}, "grace": 0, "list": [{"c": {}, "d": 1}]}});
+        let same = json!({"spec": {"list": [{"d": 1}], "more": []}});
+        assert!(update(&old, &same).is_empty());
+        for other in [json!({"list": [{"d": 2}]}), json!({"list": []}), json!({"grace": 1})] {
+            assert_eq!(update(&old, &json!({"spec": other}))[0].field, "spec");
+        }
+    }
+
+    #[test]
     fn probes_and_restarts_are_refused_where_they_do_not_belong() {
-        let grpc = errors(|s| s["containers"][0]["livenessProbe"] = json!({"grpc": {"port": 1}}));
-        assert_eq!(grpc, ["spec.containers[0].livenessProbe.grpc"]);
         let host = json!({"httpGet": {"port": 1, "host": "h"}});
         let host = errors(|s| s["containers"][0]["startupProbe"] = host);
         assert_eq!(host, ["spec.containers[0].startupProbe.httpGet.host"]);

@@ -21,8 +21,11 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens or creates the log and returns it with every whole record in it. What follows the
-    /// last whole record is cut off and kept beside it as `.torn`.
+    /// Opens or creates the log and returns it with every whole record in it. What a loss of
+    /// power left behind the last whole record is cut off and kept beside it as `.torn`.
+    ///
+    /// Damage that whole records follow is none of that: nothing is touched then, for to leave
+    /// those out would be to forget what was acknowledged, and to end pods for it.
     pub(crate) fn open(path: &Path) -> io::Result<(Self, Vec<Vec<u8>>)> {
         let mut file = options().open(path)?;
         let mut bytes = Vec::new();
@@ -38,6 +41,10 @@ impl Log {
         }
         let (records, end) = records(&bytes);
         if end < bytes.len() {
+            let follow = (end + 1..bytes.len()).find_map(|at| record_at(&bytes[at..]));
+            if follow.is_some() {
+                return Err(damaged(end));
+            }
             tracing::warn!(lost = bytes.len() - end, "cut an unfinished record off the log");
             fs::write(path.with_extension("torn"), &bytes[end..]).ok();
             file.set_len(end as u64)?;
@@ -90,6 +97,14 @@ impl Log {
     }
 }
 
+fn damaged(at: usize) -> io::Error {
+    let message = format!(
+        "objects.log is damaged at byte {at} and goes on behind it; nothing was changed: put a \
+         copy of it in its place, or begin anew with `loom dev reset`"
+    );
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -134,11 +149,21 @@ fn records(bytes: &[u8]) -> (Vec<Vec<u8>>, usize) {
 fn record_at(bytes: &[u8]) -> Option<&[u8]> {
     let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
     let crc = u32::from_le_bytes(bytes.get(4..HEAD)?.try_into().ok()?);
-    if len > MAX_RECORD {
+    // None is empty: zeros are what a loss of power leaves where data should be.
+    if len == 0 || len > MAX_RECORD {
         return None;
     }
     let payload = bytes.get(HEAD..HEAD + len)?;
     (crc32fast::hash(payload) == crc).then_some(payload)
+}
+
+/// A file as a fuzzer writes it: what is taken of it was written so.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let bytes = [MAGIC, bytes].concat();
+    let (records, end) = records(&bytes);
+    let written: Vec<u8> = records.iter().flat_map(|record| frame(record)).collect();
+    assert_eq!(bytes[MAGIC.len()..end], written);
 }
 
 #[cfg(test)]
@@ -166,6 +191,36 @@ mod tests {
             assert_eq!(found.len(), expected, "cut at {end}");
             log.append(b"after").unwrap();
             assert_eq!(Log::open(&path).unwrap().1.last().unwrap(), b"after");
+        }
+    }
+
+    #[test]
+    fn zeros_behind_the_last_record_are_no_records() {
+        let path = scratch();
+        Log::open(&path).unwrap().0.append(b"one").unwrap();
+        let whole = fs::read(&path).unwrap();
+        for zeros in [1, 8, 9, 4096] {
+            fs::write(&path, [whole.as_slice(), &vec![0; zeros]].concat()).unwrap();
+            assert_eq!(Log::open(&path).unwrap().1, vec![b"one".to_vec()], "{zeros}");
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_told_and_nothing_is_touched() {
+        let path = scratch();
+        let (mut log, _) = Log::open(&path).unwrap();
+        for record in [b"one".as_slice(), b"two", b"three"] {
+            log.append(record).unwrap();
+        }
+        let whole = fs::read(&path).unwrap();
+        for at in 8 + 11..8 + 22 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            fs::write(&path, &bytes).unwrap();
+            let error = Log::open(&path).expect_err("the third would be lost").to_string();
+            assert!(error.contains("damaged at byte 19 "), "{error}");
+            assert!(error.contains("loom dev reset"), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), bytes, "byte {at}");
         }
     }
 

@@ -22,6 +22,8 @@ use tokio::sync::watch;
 
 pub(crate) use history::{Change, Object, TooOld};
 pub(crate) use key::{Key, Resource};
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use log::fuzz as fuzz_log;
 
 use history::History;
 use log::Log;
@@ -382,27 +384,4 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A process that was killed lets go of its locks only when every child has that it forked
-    /// and that has not executed a program yet.
-    #[test]
-    fn the_lock_of_who_is_just_leaving_is_waited_for() {
-        let dir = std::env::temp_dir().join(format!("loom-store-{}", uuid::Uuid::new_v4()));
-        let store = Store::open(&dir).unwrap();
-        let child = store._lock.try_clone().unwrap();
-        drop(store);
-        let opened = std::thread::scope(|scope| {
-            let opening = scope.spawn(|| Store::open(&dir));
-            for _ in 0..5 {
-                std::thread::sleep(LOCK_PAUSE);
-                assert!(!opening.is_finished(), "it waits");
-            }
-            drop(child);
-            opening.join().unwrap()
-        });
-        assert!(opened.is_ok());
-        assert!(matches!(Store::open(&dir), Err(OpenError::Locked(_))), "it is ours now");
-    }
-}
+mod tests;

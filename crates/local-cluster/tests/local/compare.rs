@@ -33,7 +33,6 @@ const DIFFERENT: &[(&str, &str)] = &[
         "nothing of a spec can be changed, and the words say so",
     ),
     ("apply --server-side --field-manager=x -f -", "managers are kept from the first apply on"),
-    ("create token default --duration=1m", "the account's name is told"),
     ("explain pod.spec.containers.image", "without descriptions"),
     ("rollout status deploy/x", "there are no deployments"),
     ("delete cm --all", "no namespace has `kube-root-ca.crt`"),
@@ -41,7 +40,7 @@ const DIFFERENT: &[(&str, &str)] = &[
 
 const POD: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one", "labels": {"app": "a"}},
     "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers":
-    [{"name": "main", "image": "IMAGE", "stdin": true, "command": ["sh", "-c",
+    [{"name": "main", "image": "IMAGE", "stdin": true, "stdinOnce": true, "command": ["sh", "-c",
     "while read w; do echo got $w; [ $w != end ] || exit 3; done; sleep 999"]}]}}"#;
 const MAP: &str =
     r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "1"}}"#;

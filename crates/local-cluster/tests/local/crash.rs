@@ -14,6 +14,7 @@ use crate::support::{Needs, block_on, client, code, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("local_cluster_killed_mid_write_100_times", Needs::Nothing, killed_mid_write),
+        trial("ten_thousand_objects_outlive_a_restart", Needs::Nothing, ten_thousand),
         trial("disk_full_refuses_writes_and_corrupts_nothing", Needs::Mounts, disk_full),
     ]
 }
@@ -136,6 +137,51 @@ async fn check(
     let now = list.metadata.resource_version.unwrap().parse().ok();
     assert!(now > version, "versions go on");
     now
+}
+
+const SIDES: usize = 20;
+const EACH: usize = 500;
+
+/// Twenty clients make ten thousand objects; every page is right before and after.
+fn ten_thousand() {
+    let mut daemon = Daemon::start();
+    let before = block_on(async {
+        let mut makers = tokio::task::JoinSet::new();
+        for side in 0..SIDES {
+            let maps = maps(&daemon).await;
+            makers.spawn(async move {
+                for at in 0..EACH {
+                    let name = format!("m{side:02}-{at:03}");
+                    maps.create(&POST, &config_map(&name, &name)).await.unwrap();
+                }
+            });
+        }
+        makers.join_all().await;
+        all_pages(&maps(&daemon).await).await
+    });
+    daemon.restart();
+    let after = block_on(async { all_pages(&maps(&daemon).await).await });
+    assert!(before == after, "the same objects with the same versions");
+    let name = |at: usize| format!("m{:02}-{:03}", at / EACH, at % EACH);
+    let named = after.iter().map(|map| map.metadata.name.clone().unwrap());
+    assert!(named.eq((0..SIDES * EACH).map(name)), "in order, each once");
+}
+
+/// Lists page by page; each says how many are left.
+async fn all_pages(maps: &Api<ConfigMap>) -> Vec<ConfigMap> {
+    let mut all = Vec::new();
+    let mut params = ListParams::default().limit(500);
+    loop {
+        let page = maps.list(&params).await.unwrap();
+        assert_eq!(page.items.len(), 500);
+        all.extend(page.items);
+        let left = i64::try_from(SIDES * EACH - all.len()).unwrap();
+        assert_eq!(page.metadata.remaining_item_count.unwrap_or(0), left);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return all,
+        }
+    }
 }
 
 fn disk_full() {

@@ -216,13 +216,16 @@ fn unwanted() {
     block_on(async {
         let bench = Bench::new().await;
         for (name, image, told) in
-            [("p", "127.0.0.1:1/app:1", "BackOff"), ("s", "registry.test/slow:1", "Pulling")]
+            [("p", "127.0.0.1:1/app:1", "BackOff"), ("s", "registry.test/slow:1", "PullProgress")]
         {
             create(&bench.pods, pod(name, image)).await;
             let is_told = async || {
                 bench.told(name).await.iter().any(|(reason, _)| reason == told).then_some(())
             };
             until(is_told).await;
+            if told == "PullProgress" {
+                bench.was_told(name, told, "34 of 120 MiB").await;
+            }
             bench.pods.delete(name, &DeleteParams::default()).await.unwrap();
             let is_gone = async || bench.pods.get_opt(name).await.unwrap().is_none().then_some(());
             until(is_gone).await;

@@ -22,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("kubectl_applies_on_the_server_side", server_side_apply),
         test("kubectl_applies_over_what_it_applied_before", apply_over_client_side),
         test("kubectl_deletes_by_selector_and_at_once", deletes),
+        test("kubectl_drains_the_node", drain),
     ]
 }
 
@@ -327,4 +328,22 @@ fn apply_over_client_side() {
     let bad = labelled.replace("loom.local/host", "other");
     let args = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
     assert!(fails(&daemon, &args, &bad).contains("pod updates may not change"));
+}
+
+fn drain() {
+    let daemon = Daemon::start();
+    let ready = ["wait", "pod/one", "--for=condition=Ready", "--timeout=60s"];
+    ok(&daemon, &["create", "-f", "-"], POD);
+    ok(&daemon, &ready, "");
+    let words = ["drain", "loom-local", "--force", "--grace-period=1", "--timeout=60s"];
+    let said = ok(&daemon, &[&words[..], &["--delete-emptydir-data"]].concat(), "");
+    assert!(said.contains("node/loom-local drained"), "{said}");
+    assert!(ok(&daemon, &["get", "nodes"], "").contains(" Ready,SchedulingDisabled "));
+    assert!(fails(&daemon, &["get", "pod", "one"], "").contains("NotFound"));
+    ok(&daemon, &["create", "-f", "-"], POD);
+    let why = "jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
+    let waits = format!("{why}=0/1 nodes are available: 1 node(s) were unschedulable.");
+    ok(&daemon, &["wait", "pod/one", "--timeout=60s", &format!("--for={waits}")], "");
+    ok(&daemon, &["uncordon", "loom-local"], "");
+    ok(&daemon, &ready, "");
 }

@@ -17,6 +17,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Returns how the condition is that a pod has which goes for others' sake.
+fn disrupted(pod: &Pod) -> Option<(&str, &str)> {
+    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    let found = conditions.find(|condition| condition.type_ == "DisruptionTarget")?;
+    Some((&found.status, found.reason.as_deref()?))
+}
+
 fn why(pod: &Pod) -> (&str, &str) {
     let status = pod.status.as_ref().unwrap();
     let text = |field: &'static str| match field {
@@ -52,6 +59,7 @@ fn disk() {
         let layer = in_phase(&pods, "layer", &["Failed"]).await;
         let total = "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. ";
         assert_eq!(why(&layer), ("Evicted", total));
+        assert_eq!(disrupted(&layer), None, "it is its own limit");
         let volume = in_phase(&pods, "volume", &["Failed"]).await;
         let limit = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ";
         assert_eq!(why(&volume), ("Evicted", limit));
@@ -71,10 +79,12 @@ fn full() {
     block_on(async {
         let pods = pods(&daemon).await;
         create(&pods, pod("small", "head -c 20M /dev/zero >/tmp/x; exec sleep 999")).await;
-        create(&pods, pod("large", "head -c 220M /dev/zero >/tmp/x; exec sleep 999")).await;
+        // It takes the last byte: even then it is told why it had to go.
+        create(&pods, pod("large", "head -c 300M /dev/zero >/tmp/x; exec sleep 999")).await;
         let large = in_phase(&pods, "large", &["Failed"]).await;
         let (reason, message) = why(&large);
         assert_eq!(reason, "Evicted");
+        assert_eq!(disrupted(&large), Some(("True", "TerminationByKubelet")));
         let low = "The node was low on resource: ephemeral-storage. Threshold quantity: ";
         assert!(message.starts_with(low) && message.contains("Container main was using "));
         create(&pods, pod("later", "exit 0")).await;

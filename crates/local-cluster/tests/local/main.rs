@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+mod client_go;
 mod compare;
 mod crash;
 mod images;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
                 leaving::trials(),
                 kubectl::trials(),
                 streams::trials(),
+                client_go::trials(),
                 compare::trials(),
             ]
             .into_iter()

@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("bodies_too_large_or_of_another_kind_are_refused", bodies),
         test("pods_that_cannot_be_run_here_are_refused", refused_pods),
         test("there_are_no_runtime_classes", runtime_class),
+        test("what_client_go_found_is_refused_in_kubernetes_words", in_kubernetes_words),
     ]
 }
 
@@ -443,5 +444,72 @@ fn runtime_class() {
                 format!("pods \"p\" is forbidden: pod rejected: RuntimeClass {class:?} not found");
             assert_eq!((status.code, status.message), (403, words));
         }
+    });
+}
+
+const IN_KUBERNETES_WORDS: &[(&str, &str, &str, u16, &str)] = &[
+    (
+        "POST",
+        "/apis/coordination.k8s.io/v1/namespaces/default/leases",
+        r#"{"metadata": {"name": "l"}, "spec": {"leaseDurationSeconds": 0}}"#,
+        422,
+        "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
+    ),
+    (
+        "POST",
+        "/apis/authentication.k8s.io/v1/tokenreviews",
+        r#"{"spec": {}}"#,
+        400,
+        "token is required for TokenReview in authentication",
+    ),
+    (
+        "POST",
+        "/api/v1/namespaces/default/configmaps",
+        r#"{"metadata": {"name": "m", "finalizers": ["nodomain"]}}"#,
+        422,
+        "metadata.finalizers[0]: Invalid value: \"nodomain\": name is neither a standard finalizer \
+         name nor is it fully qualified",
+    ),
+    (
+        "POST",
+        "/api/v1/namespaces/default/configmaps",
+        r#"{"metadata": {"name": "m", "labels": {"a b": "c d"}}}"#,
+        422,
+        "metadata.labels: Invalid value: \"c d\": a valid label must be",
+    ),
+    (
+        "POST",
+        "/api/v1/namespaces/default/configmaps?fieldValidation=Nope",
+        r#"{"metadata": {"name": "m"}}"#,
+        422,
+        "supported values: \"\", \"Ignore\", \"Strict\", \"Warn\"",
+    ),
+    ("DELETE", "/api/v1/namespaces", "", 405, "does not allow this method"),
+    (
+        "GET",
+        "/api/v1/configmaps?watch=true&sendInitialEvents=true",
+        "",
+        422,
+        "resourceVersionMatch: Forbidden: sendInitialEvents requires setting",
+    ),
+];
+
+fn in_kubernetes_words() {
+    let daemon = Daemon::start();
+    block_on(async {
+        let client = client(&daemon.kubeconfig()).await;
+        for (verb, path, body, code, words) in IN_KUBERNETES_WORDS {
+            let asked = client.request_text(request(verb, path, "application/json", *body)).await;
+            let Err(kube::Error::Api(status)) = asked else { panic!("{path}: {asked:?}") };
+            assert_eq!(status.code, *code, "{path}: {status:?}");
+            assert!(status.message.contains(words), "{path}: {status:?}");
+        }
+        let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+        let pod = json!({"metadata": {"name": "p", "generation": 7, "finalizers": ["loom.dev/x"]},
+            "spec": {"containers": [{"name": "c", "image": "loom.local/nope"}]}});
+        let made = pods.create(&POST, &serde_json::from_value(pod).unwrap()).await.unwrap();
+        assert_eq!(made.metadata.generation, Some(1));
+        let deleted = pods.delete("p", &DeleteParams::default()).await.unwrap();
+        assert_eq!(deleted.left().unwrap().metadata.generation, Some(2));
     });
 }

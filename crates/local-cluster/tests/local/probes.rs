@@ -184,9 +184,11 @@ fn sidecar() {
         assert_eq!(condition(&running, "Ready"), "False");
         let side = status(&running, "init", 0);
         assert_eq!((side.started, side.ready), (Some(true), false));
+        let log = async || pods.logs("p", &LogParams::default()).await.unwrap();
+        // It runs before its program has looked.
+        until(async || Some(log().await).filter(|log| log == "up\n")).await;
         run(&pods, "p", &["touch", "/run/s/ready"]).await;
         when(&pods, "p", |pod| condition(pod, "Ready") == "True").await;
-        assert_eq!(pods.logs("p", &LogParams::default()).await.unwrap(), "up\n");
         run(&pods, "p", &["touch", "/run/s/end"]).await;
         let over = in_phase(&pods, "p", &["Succeeded"]).await;
         let ended = status(&over, "init", 0).state.unwrap().terminated.unwrap();

@@ -15,6 +15,11 @@ use super::streams::socket::{protocol, upgrade};
 use super::{Api, pod_of};
 use crate::kubelet::Pods;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) use plain::ports;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use spdy::fuzz;
+
 const PROTOCOLS: &[&str] = &[spdy::PROTOCOL, plain::PROTOCOL];
 
 /// Answers with an upgrade to a WebSocket that carries connections to a pod's ports.

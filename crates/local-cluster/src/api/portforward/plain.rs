@@ -15,7 +15,7 @@ const MAX_PORTS: usize = 100;
 const PIECES: usize = 16;
 
 /// Reads `?ports=`, which may come often and hold several.
-pub(super) fn ports(query: &Query) -> Result<Vec<u16>, Refusal> {
+pub(in crate::api) fn ports(query: &Query) -> Result<Vec<u16>, Refusal> {
     let words = query.all("ports");
     let ports = words.iter().flat_map(|word| word.split(',')).map(|word| {
         word.parse().ok().filter(|port| *port > 0).ok_or_else(|| {

@@ -115,15 +115,13 @@ fn put(
                 ("int", Wire::Bytes(packed)) => packed_numbers(packed)?,
                 _ => vec![read(wire)?],
             };
-            let list = object.entry(field.name).or_insert_with(|| json!([]));
-            if let Some(list) = list.as_array_mut() {
+            if let Value::Array(list) = object.entry(field.name).or_insert_with(|| json!([])) {
                 list.extend(values);
             }
         }
         Shape::Map => {
             let (key, value) = map_entry(schema, field.kind, wire, depth)?;
-            let map = object.entry(field.name).or_insert_with(|| json!({}));
-            if let Some(map) = map.as_object_mut() {
+            if let Value::Object(map) = object.entry(field.name).or_insert_with(|| json!({})) {
                 map.insert(key, value);
             }
         }

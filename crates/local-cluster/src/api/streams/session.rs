@@ -3,12 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use futures::FutureExt;
 use pod_runtime::Exec;
 use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 
 use super::super::ready::ready;
@@ -81,10 +82,9 @@ pub(in crate::api) async fn carry(
     let (control_in, mut control_out) = control.into_split();
     let (ended, _) = watch::channel(false);
     let exit = async {
-        let mut line = String::new();
-        let read = BufReader::new(control_in).read_line(&mut line).await;
+        let exit = read_exit(control_in).await;
         ended.send_replace(true);
-        read.ok().and_then(|_| serde_json::from_str::<Value>(&line).ok())
+        exit
     };
     let out = pump(stdout, STDOUT, wanted.stdout, sender, ended.subscribe());
     let err = async {
@@ -96,10 +96,7 @@ pub(in crate::api) async fn carry(
     let program = async { tokio::join!(exit, out, err).0 };
     tokio::select! {
         exit = program => {
-            let input = async {
-                input.await;
-            };
-            finish(&status(whose, exit.as_ref()), sender, input).await;
+            finish(&status(whose, exit.as_ref()), sender, input.map(|_| ())).await;
         }
         left = &mut input => {
             drop(input);
@@ -108,6 +105,13 @@ pub(in crate::api) async fn carry(
             }
         }
     }
+}
+
+/// What the shim says at the end of a program, if it says it.
+async fn read_exit(control: OwnedReadHalf) -> Option<Value> {
+    let mut line = String::new();
+    BufReader::new(control).read_line(&mut line).await.ok()?;
+    serde_json::from_str(&line).ok()
 }
 
 /// What the client has closed.
@@ -217,11 +221,17 @@ async fn feed(stdin: &mut Option<AsyncFd<OwnedFd>>, mut bytes: &[u8]) {
 }
 
 async fn resize(control: &mut OwnedWriteHalf, size: &[u8]) {
-    let Ok(size) = serde_json::from_slice::<Value>(size) else { return };
+    if let Some(line) = resized(size) {
+        control.write_all(line.as_bytes()).await.ok();
+    }
+}
+
+/// Returns what the shim is told of a size, if it can be one.
+pub(in crate::api) fn resized(size: &[u8]) -> Option<String> {
+    let size = serde_json::from_slice::<Value>(size).ok()?;
     let side = |name: &str| size[name].as_u64().filter(|side| (1..=65_535).contains(side));
-    let (Some(rows), Some(cols)) = (side("Height"), side("Width")) else { return };
-    let line = format!("{}\n", json!({"resize": {"rows": rows, "cols": cols}}));
-    control.write_all(line.as_bytes()).await.ok();
+    let (rows, cols) = (side("Height")?, side("Width")?);
+    Some(format!("{}\n", json!({"resize": {"rows": rows, "cols": cols}})))
 }
 
 /// Says that something of ours went wrong.

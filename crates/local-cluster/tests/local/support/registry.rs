@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use local_cluster::{Credentials, ImageSource, PullError, UnpackedImage};
+use local_cluster::{Credentials, ImageSource, OnProgress, PullError, UnpackedImage};
 use serde_json::{Value, json};
 
 /// Where its images are from.
@@ -132,9 +132,13 @@ impl ImageSource for Registry {
         &'a self,
         reference: &'a str,
         credentials: &'a [Credentials],
+        progress: OnProgress<'a>,
     ) -> BoxFuture<'a, Result<UnpackedImage, PullError>> {
         match reference.ends_with("/slow:1") {
-            true => std::future::pending().boxed(),
+            true => {
+                progress(34 << 20, 120 << 20);
+                std::future::pending().boxed()
+            }
             false => async { self.answer(reference, credentials) }.boxed(),
         }
     }

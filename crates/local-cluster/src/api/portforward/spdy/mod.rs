@@ -44,6 +44,44 @@ pub(super) enum Broken {
     Compression,
 }
 
+/// Frames as a fuzzer writes them: they say the same in whatever pieces they come, and no more is
+/// kept than one of them.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let read = |size: usize| {
+        let (mut decoder, mut all) = (Decoder::new(), Vec::new());
+        for piece in bytes.chunks(size) {
+            match decoder.feed(piece) {
+                Ok(said) => all.extend(said),
+                Err(error) => return (all, Some(error)),
+            }
+        }
+        (joined(all), None)
+    };
+    let (whole, pieces) = (read(bytes.len().max(1)), read(1));
+    assert_eq!(whole.1, pieces.1);
+    if whole.1.is_none() {
+        assert_eq!(whole.0, pieces.0);
+    }
+}
+
+/// Puts together what follows on one stream.
+#[cfg(any(test, feature = "fuzz"))]
+fn joined(all: Vec<Said>) -> Vec<Said> {
+    let mut joined: Vec<Said> = Vec::new();
+    for said in all {
+        match (joined.last_mut(), said) {
+            (Some(Said::Data { id, bytes }), Said::Data { id: other, bytes: more })
+                if *id == other =>
+            {
+                bytes.extend(more);
+            }
+            (_, said) => joined.push(said),
+        }
+    }
+    joined
+}
+
 /// Serves until the client leaves.
 pub(super) async fn serve(dialer: Dialer, mut inbox: Inbox, sender: Sender) {
     let (pass, mut messages) = mpsc::channel(1);
