@@ -39,27 +39,54 @@ impl Cluster {
     /// [`Error::Changed`] when a pod of the same name has taken its place, [`Error::NotRunning`]
     /// when it has no running container.
     pub async fn exec(&self, found: &Found, request: &ExecRequest) -> Result<Exec> {
+        let (name, params) = (&found.pod.name, params(request));
+        let asked = Request::new(self.pods().resource_url()).exec(name, &request.argv, &params);
+        self.stream(found, request, "exec", asked).await
+    }
+
+    /// Joins the main process of exactly this pod: what it writes from now on, and what it reads. Of
+    /// how it ends only the pod tells: [`Exec::status`] is 0 then.
+    ///
+    /// # Errors
+    /// As [`Cluster::exec`].
+    pub async fn attach(&self, found: &Found) -> Result<Exec> {
+        let (argv, tty) = (Vec::new(), found.weaver.spec.tty);
+        let request = ExecRequest { argv, stdin: true, tty };
+        let asked = Request::new(self.pods().resource_url());
+        let asked = asked.attach(&found.pod.name, &params(&request));
+        self.stream(found, &request, "attach", asked).await
+    }
+
+    async fn stream(
+        &self,
+        found: &Found,
+        request: &ExecRequest,
+        what: &'static str,
+        asked: std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Exec> {
         let (pods, name) = (self.pods(), &found.pod.name);
         let call = self.call("get", "pods", Some(name.clone()));
         let now = self.within(call, pods.get_metadata(name)).await?;
         if now.metadata.uid.as_deref() != Some(found.pod.uid.as_str()) {
             return Err(Error::Changed { what: name.clone() });
         }
-        let params = AttachParams {
-            container: Some(keys::CONTAINER.to_owned()),
-            stdin: request.stdin,
-            stdout: true,
-            stderr: !request.tty,
-            tty: request.tty,
-            ..AttachParams::default()
-        };
-        let mut asked = Request::new(pods.resource_url())
-            .exec(name, &request.argv, &params)
-            .map_err(|error| Error::unavailable(error.to_string()))?;
-        asked.extensions_mut().insert("exec");
-        let call = self.call("create", "pods/exec", Some(name.clone()));
-        let connection = self.within(call, pods.clone().into_client().connect(asked)).await?;
+        let mut asked = asked.map_err(|error| Error::unavailable(error.to_string()))?;
+        asked.extensions_mut().insert(what);
+        let resource = if what == "exec" { "pods/exec" } else { "pods/attach" };
+        let call = self.call("create", resource, Some(name.clone()));
+        let connection = self.within(call, pods.into_client().connect(asked)).await?;
         Ok(Exec::of(link::open(connection, request)))
+    }
+}
+
+fn params(request: &ExecRequest) -> AttachParams {
+    AttachParams {
+        container: Some(keys::CONTAINER.to_owned()),
+        stdin: request.stdin,
+        stdout: true,
+        stderr: !request.tty,
+        tty: request.tty,
+        ..AttachParams::default()
     }
 }
 

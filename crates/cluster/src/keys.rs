@@ -24,6 +24,10 @@ pub const SPEC: &str = "loom.dev/spec";
 /// Annotation: how the owner is called, for people.
 pub const OWNER_NAME: &str = "loom.dev/owner-name";
 
+/// Annotation of events `PullProgress`, where a cluster tells them: bytes of an image that are on the
+/// node, and in all, as `N/M`.
+pub const PULLED_BYTES: &str = "loom.dev/pulled-bytes";
+
 /// The main container, the first and the default one.
 pub const CONTAINER: &str = "weaver";
 /// The init container that copies the tools where image volumes are not to be had.

@@ -16,6 +16,8 @@ mod connect;
 mod error;
 mod exec;
 mod found;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod keys;
 mod logs;
 pub mod pod;

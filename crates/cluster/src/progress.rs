@@ -13,7 +13,7 @@ use crate::weavers::Cluster;
 use crate::why::Hope;
 use crate::{keys, why};
 
-/// One step. Each but [`Progress::Waiting`] is told at most once, and never one behind it.
+/// One step. Each but [`Progress::Waiting`] and [`Progress::Fetched`] is told at most once, and never one behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// It has a node.
@@ -23,6 +23,13 @@ pub enum Progress {
     },
     /// Its image is being fetched.
     Pulling,
+    /// So much of its image is on the node; told whenever there is more, where a cluster says so.
+    Fetched {
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
     /// Its image is on the node.
     Pulled,
     /// Its program has been started.
@@ -45,7 +52,7 @@ impl Progress {
         match self {
             Self::Waiting(_) => 0,
             Self::Scheduled { .. } => 1,
-            Self::Pulling => 2,
+            Self::Pulling | Self::Fetched { .. } => 2,
             Self::Pulled => 3,
             Self::Started => 4,
             Self::Ready(_) | Self::Ended(_) | Self::Stuck(_) | Self::Gone => LAST,
@@ -155,7 +162,21 @@ impl Tracker {
         match event.reason.as_deref() {
             Some("Pulling") if ours => self.advance(Progress::Pulling),
             Some("Pulled") if ours => self.advance(Progress::Pulled),
+            Some("PullProgress") if ours => self.fetched(event),
             Some(_) | None => Vec::new(),
+        }
+    }
+
+    fn fetched(&mut self, event: &Event) -> Vec<Progress> {
+        let annotations = event.metadata.annotations.as_ref();
+        let said = annotations.and_then(|said| said.get(keys::PULLED_BYTES)?.split_once('/'));
+        let bytes = said.and_then(|(done, total)| Some((done.parse().ok()?, total.parse().ok()?)));
+        match bytes {
+            Some((done, total)) if self.rank <= (Progress::Pulling).rank() => {
+                self.rank = (Progress::Pulling).rank();
+                vec![Progress::Fetched { done, total }]
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -239,6 +260,28 @@ mod tests {
         let ready = pod(Some("n"), container(running, true));
         assert_eq!(seen(&mut tracker, &ready), [5]);
         assert_eq!(seen(&mut tracker, &ready), [0; 0]);
+    }
+
+    #[test]
+    fn how_much_of_an_image_is_there_is_told_until_all_is() {
+        let mut tracker = Tracker::default();
+        seen(&mut tracker, &pod(Some("n"), json!({})));
+        let told = |tracker: &mut Tracker, bytes: &str| {
+            let mut event = event("uid", "weaver", "PullProgress");
+            let annotation = (keys::PULLED_BYTES.to_owned(), bytes.to_owned());
+            event.metadata.annotations = Some([annotation].into());
+            tracker.event(&event)
+        };
+        for done in [1, 2] {
+            let fetched = Progress::Fetched { done, total: 3 };
+            assert_eq!(told(&mut tracker, &format!("{done}/3")), [fetched]);
+        }
+        assert_eq!(tracker.event(&event("uid", "weaver", "Pulling")), []);
+        for broken in ["", "1", "1/x", "-1/3"] {
+            assert_eq!(told(&mut tracker, broken), [], "{broken}");
+        }
+        assert_eq!(tracker.event(&event("uid", "weaver", "Pulled")), [Progress::Pulled]);
+        assert_eq!(told(&mut tracker, "3/3"), []);
     }
 
     #[test]

@@ -123,12 +123,13 @@ impl Cluster {
     /// # Errors
     /// [`Error::AlreadyExists`] when there is a pod of this id.
     pub async fn create(&self, admitted: &Admitted) -> Result<Found> {
-        if self.settings().tools_image.is_none() {
-            return Err(Error::NoToolsImage);
-        }
         let created_at = self.now().await?;
-        let tools_mount = self.tools_mount(admitted, created_at).await?;
-        let settings = Settings { tools_mount, ..self.settings().clone() };
+        let settings = if admitted.spec().keep_entrypoint {
+            self.settings().clone()
+        } else {
+            let tools_mount = self.tools_mount(admitted, created_at).await?;
+            Settings { tools_mount, ..self.settings().clone() }
+        };
         let pod = pod::render(admitted, created_at, &settings);
         let call = self.call("create", "pods", pod.metadata.name.clone());
         let params = PostParams::default();
@@ -222,6 +223,9 @@ impl Cluster {
 
     /// Decides once how the tools get into a pod.
     async fn tools_mount(&self, admitted: &Admitted, now: Timestamp) -> Result<ToolsMount> {
+        if self.settings().tools_image.is_none() {
+            return Err(Error::NoToolsImage);
+        }
         match self.settings().tools_mount {
             ToolsMount::Auto => {
                 let decided = self.inner.tools_mount.get_or_try_init(|| self.decide(admitted, now));

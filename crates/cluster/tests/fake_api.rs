@@ -10,7 +10,8 @@ use axum::http::StatusCode;
 use cluster::{Change, Cluster, Deletion, Error, Query, Settings};
 use fake::{Answer, Fake, admitted, list_of, pod, with_meta};
 use futures::StreamExt;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_prometheus::Recorder;
+use prometheus::{Registry, TextEncoder};
 use serde_json::{Value, json};
 use weaver::{Ttl, Weaver};
 
@@ -168,10 +169,10 @@ async fn a_cursor_that_is_too_old_is_told() {
 
 #[test]
 fn abuse_foreign_and_newer_pods_are_left_out_with_one_warning_and_a_metric() {
-    let recorder = PrometheusBuilder::new().build_recorder();
+    let recorder = Recorder::builder().with_registry(Registry::new()).build();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     metrics::with_local_recorder(&recorder, || runtime.block_on(lists_with_foreign_pods()));
-    let text = recorder.handle().render();
+    let text = TextEncoder::new().encode_to_string(&recorder.registry().gather()).unwrap();
     for reason in ["foreign", "broken", "newer"] {
         let line = format!("loom_cluster_unreadable_pods_total{{reason=\"{reason}\"}} 1");
         assert!(text.contains(&line), "{text}");

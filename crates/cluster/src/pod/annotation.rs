@@ -40,6 +40,9 @@ pub(crate) struct Stored {
     /// Whether it runs as root of a user namespace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) root: bool,
+    /// Whether its main process is the image's own program.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) keep_entrypoint: bool,
     /// The caller's terminal.
     #[serde(default)]
     pub(crate) terminal: Terminal,
@@ -81,6 +84,7 @@ impl Stored {
             resources: spec.resources,
             tty: spec.tty,
             root: spec.root,
+            keep_entrypoint: spec.keep_entrypoint,
             terminal: spec.terminal.clone(),
             env_count: spec.env.iter().count(),
         }

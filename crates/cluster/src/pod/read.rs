@@ -119,7 +119,8 @@ fn spec(pod: &Pod, container: &Container, stored: Stored) -> Result<WeaverSpec, 
         name: name.map_err(broken(keys::NAME))?,
         tags: tags(pod)?,
         env: env(container, stored.env_count)?,
-        command: command(container)?,
+        command: if stored.keep_entrypoint { args(container)? } else { command(container)? },
+        keep_entrypoint: stored.keep_entrypoint,
         image: stored.image,
         repo: stored.repo,
         branch: stored.branch,
@@ -177,6 +178,14 @@ fn command(container: &Container) -> Result<Vec<String>, Unreadable> {
         }
         Some(_) | None => Err(Unreadable::Foreign("its program is not loom-host")),
     }
+}
+
+/// Reads the arguments of an image's own program.
+fn args(container: &Container) -> Result<Vec<String>, Unreadable> {
+    if container.command.as_ref().is_some_and(|words| !words.is_empty()) {
+        return Err(Unreadable::Foreign("its program is not its image's own"));
+    }
+    Ok(container.args.iter().flatten().map(|word| unescape(word)).collect())
 }
 
 /// Tells whether the weaver runs a program of the user's instead of a shell.

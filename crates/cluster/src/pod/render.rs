@@ -73,7 +73,7 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 }
 
 fn pod_spec(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> PodSpec {
-    let copies = settings.tools_mount == ToolsMount::Init;
+    let copies = settings.tools_mount == ToolsMount::Init && !spec.keep_entrypoint;
     PodSpec {
         active_deadline_seconds: Some(backstop(settings)),
         automount_service_account_token: Some(false),
@@ -87,7 +87,7 @@ fn pod_spec(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> PodSpec {
         runtime_class_name: settings.runtime_class.clone(),
         security_context: Some(pod_security(spec)),
         termination_grace_period_seconds: Some(5),
-        volumes: Some(volumes(settings)),
+        volumes: Some(volumes(spec, settings)),
         ..PodSpec::default()
     }
 }
@@ -136,13 +136,11 @@ fn container_security(root: bool) -> SecurityContext {
 }
 
 fn container(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> Container {
-    Container {
+    let common = Container {
         name: keys::CONTAINER.to_owned(),
         image: Some(spec.image.to_string()),
         image_pull_policy: settings.image_pull_policy.map(|policy| policy.as_str().to_owned()),
-        command: Some(command(spec)),
         env: Some(env(id, spec, settings)),
-        working_dir: Some(keys::WORKSPACE_PATH.to_owned()),
         resources: Some(ResourceRequirements {
             requests: Some(quantities(settings.requests_of(&spec.resources))),
             limits: Some(quantities(settings.limits_of(&spec.resources))),
@@ -150,6 +148,16 @@ fn container(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> Container 
         }),
         security_context: Some(container_security(spec.root)),
         ports: ports(spec),
+        ..Container::default()
+    };
+    if spec.keep_entrypoint { kept(common, spec) } else { hosted(common, spec) }
+}
+
+/// Adds loom-host, which runs the program.
+fn hosted(common: Container, spec: &WeaverSpec) -> Container {
+    Container {
+        command: Some(command(spec)),
+        working_dir: Some(keys::WORKSPACE_PATH.to_owned()),
         startup_probe: Some(startup_probe()),
         volume_mounts: Some(vec![
             mount(keys::TOOLS_VOLUME, keys::TOOLS_PATH, true),
@@ -157,7 +165,22 @@ fn container(id: WeaverId, spec: &WeaverSpec, settings: &Settings) -> Container 
             mount(keys::WORKSPACE_VOLUME, keys::WORKSPACE_PATH, false),
             mount(keys::HOME_VOLUME, keys::HOME_PATH, false),
         ]),
-        ..Container::default()
+        ..common
+    }
+}
+
+/// Leaves the image's program, folder and files as they are; only HOME has to be writable. Input
+/// that is no terminal ends with whoever gives it, as a pipe does.
+fn kept(common: Container, spec: &WeaverSpec) -> Container {
+    let args: Vec<_> = spec.command.iter().map(|word| escape(word)).collect();
+    Container {
+        args: (!args.is_empty()).then_some(args),
+        stdin: Some(true),
+        stdin_once: (!spec.tty).then_some(true),
+        tty: spec.tty.then_some(true),
+        working_dir: spec.workdir.as_ref().map(ToString::to_string),
+        volume_mounts: Some(vec![mount(keys::HOME_VOLUME, keys::HOME_PATH, false)]),
+        ..common
     }
 }
 
@@ -255,12 +278,15 @@ fn tools_container(settings: &Settings) -> Container {
     }
 }
 
-fn volumes(settings: &Settings) -> Vec<Volume> {
+fn volumes(spec: &WeaverSpec, settings: &Settings) -> Vec<Volume> {
     let empty = |name: &str| Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource::default()),
         ..Volume::default()
     };
+    if spec.keep_entrypoint {
+        return vec![empty(keys::HOME_VOLUME)];
+    }
     let tools = match settings.tools_mount {
         ToolsMount::Init => empty(keys::TOOLS_VOLUME),
         ToolsMount::Image | ToolsMount::Auto => Volume {

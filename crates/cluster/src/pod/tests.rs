@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EnvVar, Pod};
 use proptest::prelude::*;
+use serde_json::json;
 use weaver::{
     Admitted, Branch, Env, Phase, Policy, Publish, RepoUrl, Resources, Tags, Terminal, Ttl, Weaver,
     WeaverId, WeaverName, WeaverSpec, Workdir,
@@ -129,6 +130,40 @@ fn a_pod_as_it_is_sent() {
     "#);
 }
 
+#[test]
+fn an_images_own_program_is_left_as_it_is() {
+    let mut sample = Weaver::sample();
+    sample.spec = WeaverSpec {
+        keep_entrypoint: true,
+        repo: None,
+        branch: None,
+        command: vec!["--port".to_owned(), "$(PORT)".to_owned()],
+        ..sample.spec
+    };
+    let settings = Settings { tools_mount: ToolsMount::Init, ..settings() };
+    let pod = render(&admitted(&sample), sample.created_at, &settings);
+    let spec = serde_json::to_value(pod.spec.as_ref().unwrap()).unwrap();
+    let container = &spec["containers"][0];
+    for absent in ["command", "workingDir", "startupProbe", "stdinOnce"] {
+        assert!(container[absent].is_null(), "{absent}");
+    }
+    assert_eq!(container["args"], json!(["--port", "$$(PORT)"]));
+    assert_eq!((&container["stdin"], &container["tty"]), (&json!(true), &json!(true)));
+    assert_eq!(spec["volumes"], json!([{"name": "home", "emptyDir": {}}]));
+    assert_eq!(container["volumeMounts"], json!([{"name": "home", "mountPath": "/home/loom"}]));
+    assert!(spec["initContainers"].is_null());
+
+    sample.spec.tty = false;
+    sample.spec.workdir = Some("/srv".parse().unwrap());
+    sample.spec.command.clear();
+    let pod = render(&admitted(&sample), sample.created_at, &settings);
+    let spec = serde_json::to_value(pod.spec.unwrap()).unwrap();
+    let container = &spec["containers"][0];
+    assert_eq!((&container["stdin"], &container["stdinOnce"]), (&json!(true), &json!(true)));
+    assert!(container["tty"].is_null() && container["args"].is_null());
+    assert_eq!(container["workingDir"], "/srv");
+}
+
 fn maybe<T: std::fmt::Debug + Clone + 'static>(
     strategy: impl Strategy<Value = T> + 'static,
 ) -> impl Strategy<Value = Option<T>> {
@@ -187,12 +222,14 @@ fn spec() -> impl Strategy<Value = WeaverSpec> {
         let port = |(container, host)| Publish { host, container };
         inside.into_iter().zip(8000..).map(port).collect::<Vec<_>>()
     });
-    let simple =
-        (image, "[^\0]{0,20}", (any::<bool>(), any::<bool>(), ports), 1_u64..=48, workdir, command);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), ports);
+    let simple = (image, "[^\0]{0,20}", flags, 1_u64..=48, workdir, command);
     (identity(), tags(), env(), source(), resources(), terminal(), simple).prop_map(
         |((org, owner, name), tags, env, (repo, branch), resources, terminal, simple)| {
-            let (image, owner_name, (tty, root, ports), hours, workdir, command) = simple;
+            let (image, owner_name, flags, hours, workdir, command) = simple;
+            let (tty, root, kept, ports) = flags;
             WeaverSpec {
+                keep_entrypoint: kept && repo.is_none(),
                 image: image.parse().unwrap(),
                 org: org.parse().unwrap(),
                 owner: owner.parse().unwrap(),

@@ -23,7 +23,10 @@ impl Hope {
         self.tries += u32::from(failing && !self.failing);
         self.failing = failing;
         match why.reason.as_str() {
-            image::INVALID_NAME | image::NEVER_PULL | waiting::NO_PORT => true,
+            image::INVALID_NAME
+            | image::NEVER_PULL
+            | waiting::NO_PORT
+            | waiting::NOTHING_TO_RUN => true,
             image::FAILED => self.tries >= TRIES || waiting::messages(pod).any(image::is_refused),
             _ => false,
         }
@@ -79,6 +82,27 @@ mod tests {
         assert!(lost("Back-off pulling image \"a\": ErrImagePull: pull access denied"));
         assert!(!lost("dial tcp: lookup r on 10.0.0.10:53: no such host"));
         assert!(!lost("connection refused"));
+    }
+
+    #[test]
+    fn an_image_without_a_program_is_given_up_and_named() {
+        for (reason, message) in [
+            ("CreateContainerConfigError", "Error: no command specified"),
+            (
+                "CreateContainerError",
+                "failed to generate container \"4f\" spec: failed to generate spec: no command \
+                 specified",
+            ),
+        ] {
+            let state = json!({"waiting": {"reason": reason, "message": message}});
+            let status = json!({"phase": "Pending", "containerStatuses": [{"name": "weaver",
+                "ready": false, "restartCount": 0, "image": "a:1", "imageID": "", "state": state}]});
+            let status = Some(serde_json::from_value(status).unwrap());
+            let pod = Pod { status, ..Pod::default() };
+            let why = waiting::why(&pod);
+            assert!(why.message.starts_with("image a:1 has no program of its own"), "{why:?}");
+            assert!(Hope::default().is_lost(&pod, &why));
+        }
     }
 
     #[test]

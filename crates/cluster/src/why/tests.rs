@@ -205,6 +205,12 @@ fn endings() {
         "it exited at once with exit code 1: it has no long-running process",
     );
     says(
+        ended("Failed", "Error", 1, -1),
+        Phase::Failed,
+        "Error",
+        "its program ended with exit code 1",
+    );
+    says(
         ended("Running", "Error", 143, 30),
         Phase::Failed,
         "Error",

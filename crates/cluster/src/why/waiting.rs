@@ -12,6 +12,19 @@ pub(super) const ON_ITS_WAY: [&str; 3] = ["Scheduling", "ContainerCreating", "St
 /// Of the local cluster: a port of this machine is somebody else's.
 pub(super) const NO_PORT: &str = "HostPortUnavailable";
 
+/// What both container runtimes and the local cluster say of an image without ENTRYPOINT and CMD.
+const NO_PROGRAM: &str = "no command specified";
+/// Our word for such an image.
+pub(super) const NOTHING_TO_RUN: &str = "NoEntrypoint";
+
+fn no_program(image: &str) -> Why {
+    let message = format!(
+        "image {image} has no program of its own, neither ENTRYPOINT nor CMD: leave out \
+         --keep-entrypoint, or give one behind --"
+    );
+    said(NOTHING_TO_RUN, message)
+}
+
 /// Says what the pod waits for.
 pub(super) fn why(pod: &Pod) -> Why {
     unscheduled(pod)
@@ -86,6 +99,7 @@ fn of_container(
     let message = waiting.message.as_deref().unwrap_or_default();
     match reason {
         "" | "ContainerCreating" | "PodInitializing" => None,
+        _ if message.contains(NO_PROGRAM) => Some(no_program(wanted_image(pod, status))),
         image::FAILED | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" => {
             Some(image::why(pod, reason, message, wanted_image(pod, status)))
         }

@@ -26,7 +26,10 @@ async fn trouble(cluster: &Cluster, id: WeaverId) -> Why {
         match steps.next().await.expect("it goes on").unwrap() {
             Progress::Waiting(why) | Progress::Stuck(why) => return why,
             Progress::Ready(_) | Progress::Ended(_) | Progress::Gone => panic!("no trouble"),
-            Progress::Scheduled { .. } | Progress::Pulling | Progress::Pulled => {}
+            Progress::Scheduled { .. }
+            | Progress::Pulling
+            | Progress::Fetched { .. }
+            | Progress::Pulled => {}
             Progress::Started => {}
         }
     }
