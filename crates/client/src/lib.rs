@@ -11,6 +11,8 @@
 mod api;
 mod attach;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod server;
 mod sse;
 mod stream;

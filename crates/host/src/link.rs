@@ -45,9 +45,17 @@ pub(crate) async fn serve(stream: UnixStream, host: Rc<Host>) {
         result = link.read(from) => result,
         result = link.write(to) => result,
     };
-    if let Err(error) = result {
-        eprintln!("loom-host: a connection ended: {error}");
+    // What is said here is in the weaver's log, among what its program says.
+    match result {
+        Err(error) if !left(&error) => eprintln!("loom-host: a connection ended: {error}"),
+        _ => {}
     }
+}
+
+/// Whether the other side has only gone, as a relay does that is killed.
+fn left(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 impl Drop for Link {

@@ -1,58 +1,58 @@
 //! Counters and histograms, and their text for Prometheus.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use axum::Router;
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_prometheus::Recorder;
+use prometheus::{HistogramOpts, HistogramVec, Registry, TextEncoder};
 
-use crate::Task;
-
-/// How often histograms are folded, so that they stay small when nobody asks for them.
-const UPKEEP: Duration = Duration::from_secs(5);
 /// Upper bounds of histograms, in seconds.
 const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// This process's metrics. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Metrics {
-    handle: PrometheusHandle,
-    _upkeep: Arc<Task>,
-}
+pub struct Metrics(Recorder);
+
+/// Counting cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[error("somebody else counts in this process already")]
+pub struct Counted;
 
 impl Metrics {
     /// Makes this process count, for everybody who uses the `metrics` macros; once a process.
     ///
     /// # Errors
     /// Somebody else has installed a recorder.
-    pub fn install() -> Result<Self, BuildError> {
-        let builder = PrometheusBuilder::new().set_buckets(&BUCKETS)?;
-        Ok(Self::of(builder.install_recorder()?))
+    pub fn install() -> Result<Self, Counted> {
+        let metrics = Self::detached();
+        metrics::set_global_recorder(metrics.0.clone()).map_err(|_| Counted)?;
+        Ok(metrics)
     }
 
     /// Makes metrics that nothing is counted in, for tests that only need the route.
     #[must_use]
     pub fn detached() -> Self {
-        Self::of(PrometheusBuilder::new().build_recorder().handle())
+        Self(Recorder::builder().with_registry(Registry::new()).build())
     }
 
-    fn of(handle: PrometheusHandle) -> Self {
-        let folded = handle.clone();
-        let upkeep = Task::spawn(async move {
-            loop {
-                tokio::time::sleep(UPKEEP).await;
-                folded.run_upkeep();
-            }
-        });
-        Self { handle, _upkeep: Arc::new(upkeep) }
+    /// Says that this histogram has these labels and is about times as short as a request's.
+    ///
+    /// # Panics
+    /// When the name or a label is none, or it has been said otherwise.
+    pub fn short_times(&self, name: &str, labels: &[&str]) {
+        let options = HistogramOpts::new(name, name).buckets(BUCKETS.to_vec());
+        let histogram = HistogramVec::new(options, labels).expect("the name and labels are valid");
+        self.0.register_metric(histogram);
     }
 
     /// Returns everything counted so far in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
-        self.handle.render()
+        let families = self.0.registry().gather();
+        TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
+            tracing::error!(%error, "metrics cannot be written");
+            String::new()
+        })
     }
 
     /// Serves `/metrics`.
@@ -60,5 +60,28 @@ impl Metrics {
         let metrics = self.clone();
         let text = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
         Router::new().route("/metrics", get(async move || (text, metrics.render())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_times_have_small_buckets() {
+        let metrics = Metrics::detached();
+        metrics.short_times("loom_short_seconds", &["route"]);
+        metrics::with_local_recorder(&metrics.0, || {
+            metrics::histogram!("loom_short_seconds", "route" => "/a").record(0.002);
+            metrics::counter!("loom_all_total").increment(3);
+        });
+        let text = metrics.render();
+        for line in [
+            r#"loom_short_seconds_bucket{route="/a",le="0.001"} 0"#,
+            r#"loom_short_seconds_bucket{route="/a",le="0.0025"} 1"#,
+            "loom_all_total 3",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }

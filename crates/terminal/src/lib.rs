@@ -11,6 +11,8 @@
 
 mod charset;
 mod flow;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod input;
 mod line;
 mod ring;

@@ -8,6 +8,8 @@
 
 pub mod env;
 pub mod fields;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod id;
 pub mod image;
 pub mod policy;

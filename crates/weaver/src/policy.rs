@@ -18,6 +18,8 @@ pub struct Policy {
     pub root: bool,
     /// Whether ports are published: only where who asks is on the machine that runs the weavers.
     pub publish: bool,
+    /// Whether an image's own program may be the main process, where no session of ours is kept.
+    pub keep_entrypoint: bool,
 }
 
 impl Default for Policy {
@@ -28,6 +30,7 @@ impl Default for Policy {
             max_memory_mb: 256 * 1024,
             root: false,
             publish: false,
+            keep_entrypoint: true,
         }
     }
 }
@@ -47,6 +50,9 @@ pub enum Refusal {
          `kubectl port-forward`"
     )]
     Publish,
+    /// This deployment keeps the session of every weaver (HTTP 403).
+    #[error("weavers whose main process is the image's own program are not allowed here")]
+    KeepEntrypoint,
 }
 
 /// A spec that policy has let through; nothing else can be written as a pod.
@@ -87,6 +93,9 @@ impl Policy {
         }
         if !spec.ports.is_empty() && !self.publish {
             return Err(Refusal::Publish);
+        }
+        if spec.keep_entrypoint && !self.keep_entrypoint {
+            return Err(Refusal::KeepEntrypoint);
         }
         Ok(Admitted { id, spec })
     }
@@ -145,6 +154,26 @@ mod tests {
         let policy = Policy { root: true, ..Policy::default() };
         assert_eq!(policy.admit(id, spec.clone()), Err(Refusal::Publish));
         assert!(Policy { publish: true, ..policy }.admit(id, spec).is_ok());
+        let kept = kept();
+        assert!(Policy::default().admit(id, kept.clone()).is_ok());
+        let policy = Policy { keep_entrypoint: false, ..Policy::default() };
+        assert_eq!(policy.admit(id, kept), Err(Refusal::KeepEntrypoint));
+    }
+
+    fn kept() -> WeaverSpec {
+        WeaverSpec { keep_entrypoint: true, repo: None, branch: None, ..Weaver::sample().spec }
+    }
+
+    #[test]
+    fn an_images_own_program_has_arguments_and_no_clone() {
+        let empty = WeaverSpec { command: vec![String::new()], ..kept() };
+        assert!(empty.check().is_ok());
+        assert_eq!(
+            WeaverSpec { keep_entrypoint: false, ..empty }.check().unwrap_err().field,
+            "command"
+        );
+        let repo = WeaverSpec { repo: Weaver::sample().spec.repo, ..kept() };
+        assert_eq!(repo.check().unwrap_err().field, "repo");
     }
 
     #[test]

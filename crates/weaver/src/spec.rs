@@ -26,8 +26,11 @@ pub struct WeaverSpec {
     pub repo: Option<RepoUrl>,
     /// What is checked out of it.
     pub branch: Option<Branch>,
-    /// The program to run instead of a shell; the weaver ends with it.
+    /// The program to run instead of a shell; the weaver ends with it. With `keep_entrypoint`, the
+    /// arguments of the image's own program.
     pub command: Vec<String>,
+    /// Whether the image's own program is the main process, and nothing of ours.
+    pub keep_entrypoint: bool,
     /// Where the program or shell starts.
     pub workdir: Option<Workdir>,
     /// Its lifetime.
@@ -70,6 +73,10 @@ pub struct Terminal {
 /// Most bytes of a command with its arguments.
 const MAX_COMMAND: usize = 128 * 1024;
 
+/// Why a repository is not cloned beside an image's own program.
+const WHO_CLONES: &str = "is cloned by loom's own first process, and keep_entrypoint leaves that \
+    out: let the image's program clone it";
+
 impl WeaverSpec {
     /// Checks what no single field can: sizes of command and terminal, a branch without a repository.
     ///
@@ -81,12 +88,15 @@ impl WeaverSpec {
             return Err(FieldError::new("command", "is longer than 128 KiB"));
         }
         if words.clone().any(|word| word.contains('\0'))
-            || self.command.first().is_some_and(String::is_empty)
+            || self.command.first().is_some_and(String::is_empty) && !self.keep_entrypoint
         {
             return Err(FieldError::new("command", "is empty or has a NUL byte"));
         }
         if self.branch.is_some() && self.repo.is_none() {
             return Err(FieldError::new("branch", "needs a repo"));
+        }
+        if self.repo.is_some() && self.keep_entrypoint {
+            return Err(FieldError::new("repo", WHO_CLONES));
         }
         Publish::check(&self.ports)?;
         self.terminal.check()

@@ -147,6 +147,7 @@ impl From<SampleFields> for WeaverSpec {
             repo: fields.repo,
             branch: fields.branch,
             command: Vec::new(),
+            keep_entrypoint: false,
             workdir: None,
             ttl: crate::Ttl::default(),
             resources: crate::Resources::default(),

@@ -41,9 +41,13 @@ pub struct CreateWeaver {
     /// Program to run instead of a shell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// Arguments behind `command`.
+    /// Arguments behind `command`, or of the image's own program with `keep_entrypoint`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// Whether the image's own program is the main process: it is attached through Kubernetes, without
+    /// what it wrote before; false without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_entrypoint: Option<bool>,
     /// Where it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
@@ -152,8 +156,11 @@ pub struct WeaverView {
     pub branch: Option<String>,
     /// The program it runs instead of a shell.
     pub command: Vec<String>,
-    /// Its arguments.
+    /// Its arguments, or those of the image's own program with `keep_entrypoint`.
     pub args: Vec<String>,
+    /// Whether the image's own program is its main process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_entrypoint: bool,
     /// Where it started.
     pub workdir: Option<String>,
     /// The user's labels.
@@ -208,8 +215,15 @@ pub struct LogChunk {
 pub enum Progress {
     /// A node was found.
     Scheduled,
-    /// The image is on its way.
-    Pulling,
+    /// The image is on its way. It is told again as more comes, where the cluster says how much.
+    Pulling {
+        /// Bytes that are there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        done: Option<u64>,
+        /// Bytes in all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
+    },
     /// The image is there.
     Pulled,
     /// The container runs.
@@ -269,6 +283,9 @@ mod tests {
         let failed = Progress::Failed { reason: "A".into(), message: "b".into(), last: true };
         let json = r#"{"event":"failed","reason":"A","message":"b","last":true}"#;
         assert_eq!(serde_json::to_string(&failed).unwrap(), json);
+        let pulling = serde_json::from_str::<Progress>(r#"{"event":"pulling"}"#).unwrap();
+        assert_eq!(pulling, Progress::Pulling { done: None, total: None });
+        assert_eq!(serde_json::to_string(&pulling).unwrap(), r#"{"event":"pulling"}"#);
         assert_eq!(serde_json::to_string(&Progress::Ready).unwrap(), r#"{"event":"ready"}"#);
     }
 }

@@ -10,6 +10,8 @@
 
 pub mod api;
 pub mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod link;
 pub mod object;
 pub mod problem;

@@ -71,6 +71,8 @@ codes! {
     Forbidden = "forbidden", 403, "Forbidden";
     /// Weavers of this deployment do not run as root.
     RootNotAllowed = "root_not_allowed", 403, "Forbidden";
+    /// This deployment keeps the session of every weaver.
+    KeepEntrypointNotAllowed = "keep_entrypoint_not_allowed", 403, "Forbidden";
     /// This deployment publishes no ports.
     PublishNotAllowed = "publish_not_allowed", 403, "Forbidden";
     /// There is no such thing, or it is not yours.
