@@ -3,6 +3,7 @@
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use fastwebsockets::upgrade::UpgradeFut;
+use futures::future::FutureExt;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use weaver::WeaverId;
@@ -12,7 +13,9 @@ use wire::problem::Code;
 
 use crate::app::Relay;
 use crate::close::End;
+use crate::doors::Session;
 use crate::link::Seat;
+use crate::main_process;
 use crate::problem::Refusal;
 use crate::viewer::{self, Protocol};
 
@@ -43,10 +46,15 @@ pub(crate) async fn attach(
     let open = query.open()?;
     let protocol = protocol(request.headers());
     let (mut response, upgraded) = upgrade(&mut request)?;
-    (relay.doors.find)(id).await?;
-    tracing::debug!(weaver = %id, ?protocol, "viewer comes");
-    let links = relay.links.clone();
-    let seat = async move { links.join(id, open).await };
+    let session = (relay.doors.find)(id).await?;
+    tracing::debug!(weaver = %id, ?protocol, ?session, "viewer comes");
+    let seat = match session {
+        Session::Host => {
+            let links = relay.links.clone();
+            async move { links.join(id, open).await }.boxed()
+        }
+        Session::Own { tty } => main_process::sit(relay.clone(), id, open, tty).boxed(),
+    };
     relay.serve(id, protocol, upgraded, seat)?;
     if protocol == Protocol::V2 {
         agree(&mut response);

@@ -12,13 +12,32 @@ use weaver::{Phase, WeaverId};
 use wire::problem::Code;
 
 use crate::app::Relay;
+use crate::close::End;
 use crate::exec::{Ask, Program};
-use crate::hub;
 use crate::links::Serve;
 use crate::problem::Refusal;
+use crate::{hub, main_process};
 
-/// Tells whether there is a weaver that can be attached to, now or soon.
-pub(crate) type Find = dyn Fn(WeaverId) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync;
+/// Whose program a weaver's viewers see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// What its host runs, which keeps the session.
+    Host,
+    /// The image's own, which only Kubernetes can be asked for.
+    Own {
+        /// Whether it has a terminal.
+        tty: bool,
+    },
+}
+
+/// Tells what there is to attach to, now or soon.
+pub(crate) type Find =
+    dyn Fn(WeaverId) -> BoxFuture<'static, Result<Session, Refusal>> + Send + Sync;
+
+/// Reaches an image's own program once it runs; who made it, if that is told, also gives it its
+/// input.
+pub(crate) type Own =
+    dyn Fn(WeaverId, bool) -> BoxFuture<'static, Result<Program, End>> + Send + Sync;
 
 /// Runs a program in a weaver.
 pub(crate) type Run =
@@ -29,18 +48,20 @@ pub(crate) type Run =
 pub(crate) struct Doors {
     pub(crate) find: Arc<Find>,
     pub(crate) run: Arc<Run>,
+    pub(crate) own: Arc<Own>,
 }
 
 impl Doors {
     /// Asks Kubernetes.
     pub(crate) fn of(cluster: &Cluster) -> Self {
-        let (one, other) = (cluster.clone(), cluster.clone());
+        let [one, two, three] = [(); 3].map(|()| cluster.clone());
         let find = move |id| {
             let cluster = one.clone();
-            async move { attachable(cluster.get(id).await?).map(drop) }.boxed()
+            async move { attachable(cluster.get(id).await?).map(|found| session(&found)) }.boxed()
         };
-        let run = move |id, ask| run(other.clone(), id, ask).boxed();
-        Self { find: Arc::new(find), run: Arc::new(run) }
+        let run = move |id, ask| run(two.clone(), id, ask).boxed();
+        let own = move |id, first| main_process::reach(three.clone(), id, first).boxed();
+        Self { find: Arc::new(find), run: Arc::new(run), own: Arc::new(own) }
     }
 }
 
@@ -58,10 +79,19 @@ impl Relay {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let nothing = |_, _| async { Err(Refusal::no_such_weaver()) }.boxed();
-        let doors = Doors { find: Arc::new(|_| async { Ok(()) }.boxed()), run: Arc::new(nothing) };
+        let doors = Doors {
+            find: Arc::new(|_| async { Ok(Session::Host) }.boxed()),
+            run: Arc::new(nothing),
+            own: Arc::new(|_, _| async { Err(End::Broken) }.boxed()),
+        };
         let serve = move |id, joins| hub::over(open(id), joins).boxed();
         Self::over(doors, Box::new(serve), guard, shutdown)
     }
+}
+
+fn session(found: &Found) -> Session {
+    let spec = &found.weaver.spec;
+    if spec.keep_entrypoint { Session::Own { tty: spec.tty } } else { Session::Host }
 }
 
 async fn run(cluster: Cluster, id: WeaverId, ask: Ask) -> Result<Program, Refusal> {

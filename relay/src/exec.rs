@@ -4,6 +4,7 @@
 //! so nothing has to be acknowledged. Its input is acknowledged once the program's pipe has it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
@@ -25,6 +26,10 @@ use crate::viewer::Protocol;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
+/// How long a viewer of what is not only his may take nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What Ctrl+D is to a program.
+const CTRL_D: u8 = 4;
 /// Most words, and bytes in all, of a command.
 const MAX_COMMAND: (usize, usize) = (1024, 64 * 1024);
 
@@ -37,7 +42,7 @@ pub(crate) struct Ask {
 }
 
 /// Passes a new size on to a program's terminal.
-type Resize = Box<dyn FnMut(Size) -> BoxFuture<'static, ()> + Send>;
+pub(crate) type Resize = Box<dyn FnMut(Size) -> BoxFuture<'static, ()> + Send>;
 
 /// A program that runs.
 pub(crate) struct Program {
@@ -46,6 +51,8 @@ pub(crate) struct Program {
     pub(crate) stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
     pub(crate) resize: Option<Resize>,
     pub(crate) end: BoxFuture<'static, End>,
+    /// Whether it is the container's main process, which others see too and which goes on.
+    pub(crate) is_main: bool,
 }
 
 /// Runs a program and attaches the caller to it.
@@ -117,43 +124,42 @@ impl Program {
                 Err(error) => end_of(&error, &name),
             }
         };
-        let resize = exec.resizer.map(|resizer| -> Resize {
-            Box::new(move |size: Size| {
-                let mut resizer = resizer.clone();
-                // An error means that the program has ended, which is told elsewhere.
-                async move { drop(resizer.resize(size.rows, size.cols).await) }.boxed()
-            })
-        });
         Self {
             stdin: exec.stdin.map(|stdin| Box::new(stdin) as _),
             stdout: Box::new(exec.stdout),
             stderr: exec.stderr.map(|stderr| Box::new(stderr) as _),
-            resize,
+            resize: exec.resizer.map(resize),
             end: end.boxed(),
+            is_main: false,
         }
     }
 
     /// Carries bytes between the program and its viewer until one of them is gone.
-    async fn run(mut self, far: Far, tty: bool, size: Option<Size>) {
+    pub(crate) async fn run(mut self, far: Far, tty: bool, size: Option<Size>) {
         let Far { said, frames, end, left } = far;
-        let hello = Hello { session: [0; 16], input: 0, tty, size: size.unwrap_or_default() };
+        // Offsets of a main process count from where this viewer came.
+        let session = if self.is_main { uuid::Uuid::new_v4().into_bytes() } else { [0; 16] };
+        let hello = Hello { session, input: 0, tty, size: size.unwrap_or_default() };
         // A viewer that is gone already is noticed below.
         let _ = frames.push(Frame::Hello { offset: 0, hello });
-        if let (Some(resize), Some(size)) = (&mut self.resize, size) {
-            resize(size).await;
-        }
+        self.begin(size).await;
         let count = AtomicU64::new(0);
-        let input = take(said, self.stdin, self.resize, &frames);
+        let lasting = self.is_main && tty;
+        let input = take(said, self.stdin, self.resize, &frames, lasting);
         let output = async {
-            let out =
-                copy(self.stdout, &frames, &count, |offset, data| Frame::Output { offset, data });
+            let to = Sink { frames: &frames, count: &count, lasting };
+            let out = to.copy(self.stdout, |offset, data| Frame::Output { offset, data });
             let errors = async {
-                if let Some(stderr) = self.stderr {
-                    let frame = |offset, data| Frame::Stderr { offset, data };
-                    copy(stderr, &frames, &count, frame).await;
+                match self.stderr {
+                    Some(stderr) => {
+                        to.copy(stderr, |offset, data| Frame::Stderr { offset, data }).await
+                    }
+                    None => Ok(()),
                 }
             };
-            tokio::join!(out, errors);
+            if let Err(end) = tokio::try_join!(out, errors) {
+                return end;
+            }
             match self.end.await {
                 End::CannotRun(code, why) => {
                     // A viewer that is gone needs no reason.
@@ -169,6 +175,26 @@ impl Program {
             _ = left => {}
         }
     }
+
+    /// Tells the terminal's size. What runs already has painted for somebody else, and paints anew
+    /// when its terminal changes, so it is told of another size first.
+    async fn begin(&mut self, size: Option<Size>) {
+        let (Some(resize), Some(size)) = (&mut self.resize, size) else { return };
+        if self.is_main {
+            let Size { rows, cols } = size;
+            resize(Size { rows: rows.saturating_add(1), cols: cols.saturating_add(1) }).await;
+        }
+        resize(size).await;
+    }
+}
+
+/// Returns how a program's terminal gets its size.
+pub(crate) fn resize(resizer: cluster::Resizer) -> Resize {
+    Box::new(move |size: Size| {
+        let mut resizer = resizer.clone();
+        // An error means that the program has ended, which is told elsewhere.
+        async move { drop(resizer.resize(size.rows, size.cols).await) }.boxed()
+    })
 }
 
 /// Says why there is no program, or no word of how it ended.
@@ -197,21 +223,32 @@ fn visible(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Sends what the program writes, no faster than the viewer takes it.
-async fn copy(
-    mut from: impl AsyncRead + Unpin,
-    frames: &Filler,
-    count: &AtomicU64,
-    frame: impl Fn(u64, Bytes) -> Frame,
-) {
-    let mut buffer = BytesMut::new();
-    loop {
-        frames.room().await;
-        buffer.reserve(CHUNK);
-        let Ok(read @ 1..) = from.read_buf(&mut buffer).await else { return };
-        let offset = count.fetch_add(read as u64, Ordering::SeqCst);
-        if !frames.push(frame(offset, buffer.split().freeze())) {
-            return;
+/// Where the program's output goes.
+struct Sink<'a> {
+    frames: &'a Filler,
+    count: &'a AtomicU64,
+    /// Who takes nothing for long holds up a program that is not only his.
+    lasting: bool,
+}
+
+impl Sink<'_> {
+    /// Sends what the program writes, no faster than the viewer takes it.
+    async fn copy(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        frame: impl Fn(u64, Bytes) -> Frame,
+    ) -> Result<(), End> {
+        let mut buffer = BytesMut::new();
+        let patience = if self.lasting { PATIENCE } else { Duration::MAX };
+        loop {
+            let room = tokio::time::timeout(patience, self.frames.room()).await;
+            room.map_err(|_| End::Slow)?;
+            buffer.reserve(CHUNK);
+            let Ok(read @ 1..) = from.read_buf(&mut buffer).await else { return Ok(()) };
+            let offset = self.count.fetch_add(read as u64, Ordering::SeqCst);
+            if !self.frames.push(frame(offset, buffer.split().freeze())) {
+                return Ok(());
+            }
         }
     }
 }
@@ -222,8 +259,16 @@ async fn take(
     mut stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     mut resize: Option<Resize>,
     frames: &Filler,
+    lasting: bool,
 ) {
     while let Some(record) = said.recv().await {
+        // Only a host knows whether somebody who presses Ctrl+D means to leave.
+        let record = match record {
+            Record::Frame(viewer, Frame::Leave { offset }) => {
+                Record::Frame(viewer, Frame::Input { offset, data: Bytes::from_static(&[CTRL_D]) })
+            }
+            record => record,
+        };
         match record {
             Record::Frame(_, Frame::Input { offset, data }) => {
                 if let Some(open) = &mut stdin
@@ -237,6 +282,8 @@ async fn take(
                     return;
                 }
             }
+            // A terminal outlives this viewer, and its end would be the weaver's.
+            Record::Frame(_, Frame::Eof { .. }) if lasting => {}
             Record::Frame(_, Frame::Eof { .. }) => {
                 if let Some(mut open) = stdin.take() {
                     // A program that is gone needs no end of input.

@@ -4,29 +4,22 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cluster::{Cluster, Error, Exec, ExecRequest, Found, LogQuery};
-use futures::stream::{BoxStream, StreamExt};
-use jiff::{SignedDuration, Timestamp};
+use cluster::{Cluster, Exec, ExecRequest, LogQuery};
+use futures::future::FutureExt;
+use futures::stream::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use weaver::{Phase, WeaverId, Why};
+use weaver::WeaverId;
 use wire::frame::{Frame, Hello, Size};
 
 use crate::close::End;
 use crate::link::{self, Ears, Join, Mouth, Over, Seat};
+use crate::watch::{WHY, Watch};
 
 /// What runs in the weaver's container and joins its session.
 const CONNECT: [&str; 2] = ["/run/loom/tools/loom-host", "connect"];
 /// How long a link outlives its last viewer.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long the cluster may take to say why a link broke.
-const WHY: Duration = Duration::from_secs(3);
-/// How soon a container that runs and cannot be entered yet is tried again, if nothing changes.
-const RETRY: Duration = Duration::from_millis(250);
-/// How many failures in a row are waited out.
-const FAILURES: u32 = 4;
-/// How far our reading of the API server's clock may be behind the janitor's.
-const SLACK: SignedDuration = SignedDuration::from_secs(2);
 /// Most bytes of the log of a weaver that ended before it could be reached.
 const LOG: usize = 4 * 1024 * 1024;
 /// Most bytes of one frame of log.
@@ -39,7 +32,16 @@ pub(crate) async fn serve(
     mut joins: mpsc::Receiver<Join>,
 ) -> mpsc::Receiver<Join> {
     let mut watch = Watch::new(&cluster, id);
-    match watch.reach(&cluster).await {
+    let connect = {
+        let cluster = cluster.clone();
+        let argv = CONNECT.map(str::to_owned).to_vec();
+        let request = ExecRequest { argv, stdin: true, tty: false };
+        move |found| {
+            let (cluster, request) = (cluster.clone(), request.clone());
+            async move { cluster.exec(&found, &request).await }.boxed()
+        }
+    };
+    match watch.reach(connect).await {
         Ok(exec) => carry(&cluster, exec, &mut watch, &mut joins).await,
         Err(end) => {
             let log = match end {
@@ -100,7 +102,7 @@ async fn carry(
         Over::Broken(error) => {
             let status = tokio::time::timeout(WHY, status).await;
             tracing::info!(weaver = %watch.id, ?error, ?status, "link to a host ended");
-            watch.why().await
+            watch.why(WHY).await
         }
     };
     // A program may end while its host is being reached: then its log has what nobody heard.
@@ -127,7 +129,19 @@ fn refuse(joins: &mut mpsc::Receiver<Join>, log: &[Frame], end: &End) {
 
 /// Returns what a weaver wrote, as frames: it ended before its host could be reached.
 async fn log(cluster: &Cluster, id: WeaverId) -> Vec<Frame> {
-    let Ok(log) = cluster.logs(id, LogQuery::default()).await else { return Vec::new() };
+    let Some((lost, bytes)) = written(cluster, id).await else { return Vec::new() };
+    let hello = Hello { session: [0; 16], input: 0, tty: true, size: Size::default() };
+    let mut frames = vec![Frame::Hello { offset: lost, hello }];
+    if lost > 0 {
+        frames.push(Frame::Gap { offset: lost, lost });
+    }
+    frames.extend(pieces(lost, bytes));
+    frames
+}
+
+/// Returns the end of a weaver's log, and how many bytes before it are left out.
+pub(crate) async fn written(cluster: &Cluster, id: WeaverId) -> Option<(u64, Bytes)> {
+    let log = cluster.logs(id, LogQuery::default()).await.ok()?;
     let mut log = std::pin::pin!(log);
     let mut bytes = BytesMut::new();
     let mut lost = 0;
@@ -137,13 +151,7 @@ async fn log(cluster: &Cluster, id: WeaverId) -> Vec<Frame> {
             lost += bytes.split_to(bytes.len() - LOG).len() as u64;
         }
     }
-    let hello = Hello { session: [0; 16], input: 0, tty: true, size: Size::default() };
-    let mut frames = vec![Frame::Hello { offset: lost, hello }];
-    if lost > 0 {
-        frames.push(Frame::Gap { offset: lost, lost });
-    }
-    frames.extend(pieces(lost, bytes.freeze()));
-    frames
+    Some((lost, bytes.freeze()))
 }
 
 fn pieces(mut offset: u64, mut bytes: Bytes) -> impl Iterator<Item = Frame> {
@@ -153,159 +161,4 @@ fn pieces(mut offset: u64, mut bytes: Bytes) -> impl Iterator<Item = Frame> {
         offset += data.len() as u64;
         (!data.is_empty()).then_some(frame)
     })
-}
-
-/// A weaver under watch.
-struct Watch {
-    id: WeaverId,
-    changes: BoxStream<'static, cluster::Result<Option<Found>>>,
-    latest: Option<Found>,
-    failures: u32,
-    /// Whose clock tells an expiry from a deletion: the one that the deadline was written by.
-    cluster: Cluster,
-    /// When the last change was seen, on that clock.
-    seen: Timestamp,
-}
-
-impl Watch {
-    fn new(cluster: &Cluster, id: WeaverId) -> Self {
-        let changes = cluster.watch_one(id).boxed();
-        let (cluster, seen) = (cluster.clone(), service::clock::now());
-        Self { id, changes, latest: None, failures: 0, cluster, seen }
-    }
-
-    /// Waits for the next change. It may be dropped and called again.
-    async fn change(&mut self) -> Result<(), End> {
-        let next = self.changes.next().await;
-        self.seen = self.cluster.last_seen_time().unwrap_or_else(service::clock::now);
-        match next {
-            Some(Ok(Some(found))) => {
-                self.failures = 0;
-                self.latest = Some(found);
-                Ok(())
-            }
-            Some(Ok(None)) | None => Err(self.gone()),
-            Some(Err(error)) => self.failed(&error),
-        }
-    }
-
-    fn failed(&mut self, error: &Error) -> Result<(), End> {
-        self.failures += 1;
-        if error.is_transient() && self.failures < FAILURES {
-            return Ok(());
-        }
-        Err(End::Unavailable(error.to_string()))
-    }
-
-    /// Waits until the host can be reached, and reaches it.
-    async fn reach(&mut self, cluster: &Cluster) -> Result<Exec, End> {
-        let mut wait = Duration::MAX;
-        loop {
-            if let Ok(change) = tokio::time::timeout(wait, self.change()).await {
-                change?;
-            }
-            let Some(found) = &self.latest else { continue };
-            if let Some(end) = end_of(found, self.seen) {
-                return Err(end);
-            }
-            wait = Duration::MAX;
-            if found.pod.phase != "Running" {
-                continue;
-            }
-            tracing::debug!(weaver = %self.id, "container runs");
-            let argv = CONNECT.map(str::to_owned).to_vec();
-            match cluster.exec(found, &ExecRequest { argv, stdin: true, tty: false }).await {
-                Ok(exec) => {
-                    tracing::debug!(weaver = %self.id, "host reached");
-                    return Ok(exec);
-                }
-                // It has just started, or just ended, or another pod has its name: a change says.
-                Err(Error::NotRunning { .. } | Error::Changed { .. } | Error::NotFound { .. }) => {}
-                Err(error) => self.failed(&error)?,
-            }
-            wait = RETRY;
-        }
-    }
-
-    /// Waits until somebody deletes the weaver: its program's end is told by its host.
-    async fn doomed(&mut self) -> End {
-        loop {
-            match self.change().await {
-                Err(End::Unavailable(_)) | Ok(()) => {}
-                Err(end) => return end,
-            }
-            if let Some(found) = &self.latest
-                && found.pod.deleting
-            {
-                return self.gone();
-            }
-        }
-    }
-
-    /// Says why the link broke, as soon as the cluster knows.
-    async fn why(&mut self) -> End {
-        let known = async {
-            loop {
-                if let Some(end) = self.latest.as_ref().and_then(|found| end_of(found, self.seen)) {
-                    return end;
-                }
-                if let Err(end) = self.change().await {
-                    return end;
-                }
-            }
-        };
-        tokio::time::timeout(WHY, known).await.unwrap_or(End::Broken)
-    }
-
-    fn gone(&self) -> End {
-        self.latest.as_ref().map_or(End::Deleted, |found| deleted(found, self.seen))
-    }
-}
-
-/// Returns how a weaver has ended, if it has. What a deletion does to the program is no exit: one
-/// that came before it was told by the host.
-fn end_of(found: &Found, now: Timestamp) -> Option<End> {
-    let weaver = &found.weaver;
-    match (weaver.phase, weaver.exit_code) {
-        _ if found.pod.deleting => Some(deleted(found, now)),
-        (Phase::Succeeded | Phase::Failed, Some(code)) => Some(End::Exited(code)),
-        (Phase::Succeeded, None) => Some(End::Exited(0)),
-        (Phase::Failed, None) => Some(End::Failed(weaver.why.clone().unwrap_or_else(unknown))),
-        (Phase::Pending | Phase::Running | Phase::Unknown, _) => None,
-    }
-}
-
-fn deleted(found: &Found, now: Timestamp) -> End {
-    if found.weaver.is_expired(now + SLACK) { End::Expired } else { End::Deleted }
-}
-
-fn unknown() -> Why {
-    Why { reason: "Failed".to_owned(), message: "the cluster does not say why".to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use cluster::PodFacts;
-    use weaver::Weaver;
-
-    fn found(phase: Phase, exit_code: Option<i32>, deleting: bool) -> Found {
-        let weaver = Weaver { phase, exit_code, ..Weaver::sample() };
-        Found { weaver, pod: PodFacts { deleting, ..PodFacts::default() } }
-    }
-
-    #[test]
-    fn a_program_that_a_deletion_has_ended_is_no_exit() {
-        let deadline = Weaver::sample().expires_at();
-        let end = |phase, code, deleting| end_of(&found(phase, code, deleting), deadline);
-        for phase in [Phase::Running, Phase::Failed] {
-            assert_eq!(end(phase, Some(143), true), Some(End::Expired), "{phase}");
-            let early =
-                end_of(&found(phase, Some(143), true), deadline - SignedDuration::from_secs(3));
-            assert_eq!(early, Some(End::Deleted), "{phase}");
-        }
-        assert_eq!(end(Phase::Failed, Some(7), false), Some(End::Exited(7)));
-        assert_eq!(end(Phase::Succeeded, Some(0), false), Some(End::Exited(0)));
-        assert_eq!(end(Phase::Running, None, false), None);
-    }
 }

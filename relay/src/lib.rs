@@ -10,6 +10,7 @@
 //!                                                           +--> link -- exec --> loom-host connect
 //!                       links: one link per weaver ---------+
 //! viewer -- WebSocket --> exec (guard, run) ------> viewer ------> one exec of its own
+//! viewer -- WebSocket --> attach, an image's own program -> main: one Kubernetes attach of its own
 //! ```
 
 mod app;
@@ -22,12 +23,14 @@ mod hub;
 mod limits;
 mod link;
 mod links;
+mod main_process;
 mod problem;
 mod queue;
 mod socket;
 #[cfg(test)]
 mod tests;
 mod viewer;
+mod watch;
 
 pub use app::{MAX_VIEWERS, Relay, app};
 pub use args::{Args, run};

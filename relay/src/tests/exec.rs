@@ -64,6 +64,7 @@ fn program(
         stderr: Some(Box::new(stderr)),
         resize: None,
         end: async move { task.join().await.unwrap() }.boxed(),
+        is_main: false,
     }
 }
 

@@ -3,6 +3,7 @@
 mod abuse;
 mod exec;
 mod host;
+mod main_process;
 mod socket;
 mod v1;
 mod v2;
@@ -19,20 +20,24 @@ use weaver::WeaverId;
 use wire::problem::Code;
 
 use crate::app::{Relay, app};
-use crate::doors::Doors;
+use crate::doors::{Doors, Session};
 use crate::problem::Refusal;
 use host::Host;
+use main_process::Own;
 use socket::Socket;
 
 const TOKEN: &str = "hush";
 const WEAVER: &str = "W-018e2b3c-4d5e-7f8a-9b0c-1d2e3f4a5b6c";
 const ENDED: &str = "W-018e2b3c-4d5e-7f8a-9b0c-000000000007";
+/// Runs its image's own program.
+const OWN: &str = "W-018e2b3c-4d5e-7f8a-9b0c-000000000001";
 const UNKNOWN: &str = "W-018e2b3c-4d5e-7f8a-9b0c-000000000404";
 
 /// A relay that serves, and the host behind it.
 struct Rig {
     address: SocketAddr,
     host: Host,
+    own: Own,
     relay: Relay,
     shutdown: CancellationToken,
     _server: Task<usize>,
@@ -44,18 +49,20 @@ impl Rig {
     }
 
     async fn with(options: ServeOptions) -> Self {
-        let (host, shutdown) = (Host::default(), CancellationToken::new());
+        let (host, own) = (Host::default(), Own::default());
+        let shutdown = CancellationToken::new();
         let guard = Guard::loopback(Secret::new(TOKEN));
         let doors = Doors {
             find: Arc::new(|id| async move { find(id) }.boxed()),
             run: Arc::new(|_, ask| async move { exec::run(&ask) }.boxed()),
+            own: own.door(),
         };
         let relay = Relay::over(doors, host.serve(), guard, shutdown.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served =
             service::serve(listener, app(relay.clone()), options, CancellationToken::new());
-        Self { address, host, relay, shutdown, _server: Task::spawn(served) }
+        Self { address, host, own, relay, shutdown, _server: Task::spawn(served) }
     }
 
     fn url(&self, id: &str) -> String {
@@ -77,10 +84,11 @@ impl Rig {
     }
 }
 
-fn find(id: WeaverId) -> Result<(), Refusal> {
+fn find(id: WeaverId) -> Result<Session, Refusal> {
     match id.to_string().as_str() {
         UNKNOWN => Err(Refusal::no_such_weaver()),
         ENDED => Err(Refusal::new(Code::Conflict, format!("{id} has ended with exit code 7"))),
-        _ => Ok(()),
+        OWN => Ok(Session::Own { tty: true }),
+        _ => Ok(Session::Host),
     }
 }
