@@ -56,8 +56,10 @@ impl App {
             max_cpu_millicores: parts.api.weaver_max_cpu,
             max_memory_mb: parts.api.weaver_max_memory,
             root: parts.api.weaver_allow_root,
+            keep_entrypoint: parts.api.weaver_allow_keep_entrypoint,
             publish: parts.api.publishes,
         };
+        parts.metrics.short_times(layers::SECONDS, &layers::LABELS);
         let caller = Caller::local(&parts.api.local_user);
         let cleaning = TaskTracker::new();
         Self { inner: Arc::new(Inner { parts, policy, caller, cleaning }) }

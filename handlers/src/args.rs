@@ -51,6 +51,15 @@ pub struct ApiArgs {
     /// Let weavers run as root, in user namespaces; their namespace's pod security must allow it too
     #[arg(long, env = "LOOM_SERVER_WEAVER_ALLOW_ROOT")]
     pub weaver_allow_root: bool,
+    /// Let weavers run their image's own program as main process (--keep-entrypoint), outside loom-host
+    #[arg(
+        long,
+        env = "LOOM_SERVER_WEAVER_ALLOW_KEEP_ENTRYPOINT",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    pub weaver_allow_keep_entrypoint: bool,
     /// Whether ports are published: who asks is on the machine that runs the weavers
     #[arg(skip)]
     pub publishes: bool,

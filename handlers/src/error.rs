@@ -62,6 +62,9 @@ impl From<Refusal> for ApiError {
             Refusal::Field(error) => error.into(),
             Refusal::Publish => Self::new(Code::PublishNotAllowed, refusal.to_string()),
             Refusal::Root => Self::new(Code::RootNotAllowed, refusal.to_string()),
+            Refusal::KeepEntrypoint => {
+                Self::new(Code::KeepEntrypointNotAllowed, refusal.to_string())
+            }
         }
     }
 }

@@ -35,6 +35,11 @@ pub(crate) async fn deadline(
     tokio::time::timeout(app.deadline(), next.run(request)).await.map_err(late)
 }
 
+/// The metric of requests and the time they took.
+pub(crate) const SECONDS: &str = "loom_http_request_seconds";
+/// Its labels.
+pub(crate) const LABELS: [&str; 3] = ["method", "route", "status"];
+
 /// Counts and times a request, and logs it once when it is our fault.
 pub(crate) async fn measure(request: Request, next: Next) -> Response {
     let method = known(request.method());
@@ -43,12 +48,9 @@ pub(crate) async fn measure(request: Request, next: Next) -> Response {
     let begun = service::clock::monotonic();
     let response = next.run(request).await;
     let status = response.status();
-    let labels = [
-        ("method", method.to_owned()),
-        ("route", route.clone()),
-        ("status", status.as_u16().to_string()),
-    ];
-    metrics::histogram!("loom_http_request_seconds", &labels).record(begun.elapsed());
+    let values = [method.to_owned(), route.clone(), status.as_u16().to_string()];
+    let labels = LABELS.into_iter().zip(values).collect::<Vec<_>>();
+    metrics::histogram!(SECONDS, &labels).record(begun.elapsed());
     if status.is_server_error() {
         let cause = response.extensions().get::<Cause>();
         let cause = cause.map(|Cause(error)| chain(&**error)).unwrap_or_default();

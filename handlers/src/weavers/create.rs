@@ -182,6 +182,7 @@ fn spec(app: &App, caller: &Caller, asked: CreateWeaver) -> Result<WeaverSpec, A
     }
     let image = asked.image.as_deref().map(str::parse).transpose()?;
     let resources = asked.resources.unwrap_or_default();
+    let keep_entrypoint = asked.keep_entrypoint.unwrap_or(false);
     Ok(WeaverSpec {
         image: image.unwrap_or_else(|| app.default_image().clone()),
         org: caller.org.clone(),
@@ -192,7 +193,8 @@ fn spec(app: &App, caller: &Caller, asked: CreateWeaver) -> Result<WeaverSpec, A
         env: Env::try_from(asked.env)?,
         repo: asked.repo.as_deref().map(str::parse).transpose()?,
         branch: asked.branch.as_deref().map(str::parse).transpose()?,
-        command: command(asked.command, asked.args)?,
+        keep_entrypoint,
+        command: command(asked.command, asked.args, keep_entrypoint)?,
         workdir: asked.workdir.as_deref().map(str::parse).transpose()?,
         ttl: ttl(app, asked.lifetime_hours)?,
         resources: weaver::Resources {
@@ -214,7 +216,15 @@ fn ttl(app: &App, hours: Option<u64>) -> Result<Ttl, FieldError> {
     }
 }
 
-fn command(mut command: Vec<String>, args: Vec<String>) -> Result<Vec<String>, FieldError> {
+fn command(
+    mut command: Vec<String>,
+    args: Vec<String>,
+    keep_entrypoint: bool,
+) -> Result<Vec<String>, FieldError> {
+    if keep_entrypoint {
+        let why = "would take the place of the program that keep_entrypoint keeps: use args";
+        return if command.is_empty() { Ok(args) } else { Err(FieldError::new("command", why)) };
+    }
     if command.is_empty() && !args.is_empty() {
         return Err(FieldError::new("args", "needs a command"));
     }

@@ -60,7 +60,10 @@ fn patient<T>(
 fn told(step: cluster::Progress) -> Option<Progress> {
     Some(match step {
         cluster::Progress::Scheduled { .. } => Progress::Scheduled,
-        cluster::Progress::Pulling => Progress::Pulling,
+        cluster::Progress::Pulling => Progress::Pulling { done: None, total: None },
+        cluster::Progress::Fetched { done, total } => {
+            Progress::Pulling { done: Some(done), total: Some(total) }
+        }
         cluster::Progress::Pulled => Progress::Pulled,
         cluster::Progress::Started => Progress::Started,
         cluster::Progress::Waiting(why) => failed(why, false),

@@ -39,6 +39,8 @@ pub(crate) fn view(found: Found, now: Timestamp, settings: &Settings, base: &Bas
     let expires_at = weaver.expires_at();
     let (reason, message) = weaver.why.map(|why| (why.reason, why.message)).unzip();
     let spec = weaver.spec;
+    let (command, args) =
+        if spec.keep_entrypoint { (Vec::new(), spec.command) } else { (spec.command, Vec::new()) };
     WeaverView {
         id: weaver.id.to_string(),
         image: spec.image.to_string(),
@@ -60,8 +62,9 @@ pub(crate) fn view(found: Found, now: Timestamp, settings: &Settings, base: &Bas
         owner_name: spec.owner_name,
         repo: spec.repo.map(|repo| repo.to_string()),
         branch: spec.branch.map(|branch| branch.to_string()),
-        command: spec.command,
-        args: Vec::new(),
+        command,
+        args,
+        keep_entrypoint: spec.keep_entrypoint,
         workdir: spec.workdir.map(|workdir| workdir.to_string()),
         tags: BTreeMap::from(spec.tags),
         resources: amounts(settings.limits_of(&spec.resources)),

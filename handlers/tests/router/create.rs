@@ -105,6 +105,31 @@ async fn root_and_ports_are_for_servers_that_allow_them() {
 }
 
 #[tokio::test]
+async fn an_images_own_program_is_kept_with_arguments() {
+    let Rig { fake, server } = rig().await;
+    let refused = async |more: (&str, serde_json::Value)| {
+        let mut body = json!({"keep_entrypoint": true});
+        body[more.0] = more.1;
+        server.create(body).await.problem()
+    };
+    let field = |name: &str| (400, "invalid".to_owned(), name.to_owned());
+    assert_eq!(refused(("command", json!(["sh"]))).await, field("command"));
+    assert_eq!(refused(("repo", json!("https://example.com/a/b"))).await, field("repo"));
+    assert!(fake.store().pods().is_empty());
+    let made = server.create(json!({"keep_entrypoint": true, "args": ["-v", ""]})).await.json();
+    assert_eq!((&made["command"], &made["args"]), (&json!([]), &json!(["-v", ""])));
+    assert_eq!(made["keep_entrypoint"], true);
+    let container = &fake.store().pods()[0]["spec"]["containers"][0];
+    assert_eq!((&container["args"], &container["tty"]), (&json!(["-v", ""]), &json!(true)));
+
+    let strict = crate::rig::server(fake.cluster().await, |api| {
+        api.weaver_allow_keep_entrypoint = false;
+    });
+    let refused = strict.create(json!({"keep_entrypoint": true})).await.problem();
+    assert_eq!((refused.0, refused.1.as_str()), (403, "keep_entrypoint_not_allowed"));
+}
+
+#[tokio::test]
 async fn a_key_finds_its_weaver_again() {
     let Rig { fake, server } = rig().await;
     let first = server.create_with_key("k", &documents()).await;
