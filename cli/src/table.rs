@@ -76,6 +76,7 @@ pub(crate) fn sample() -> WeaverView {
         resources: wire::api::Resources::default(),
         tty: true,
         root: false,
+        keep_entrypoint: false,
         ports: Vec::new(),
         warnings: Vec::new(),
         attach_url: "ws://127.0.0.1/".into(),

@@ -11,6 +11,8 @@ mod stage;
 #[expect(dead_code, reason = "other suites need the rest of it")]
 mod support;
 
+#[path = "faults/away.rs"]
+mod away;
 #[path = "faults/daemon.rs"]
 mod daemon;
 #[path = "faults/handlers.rs"]
@@ -19,12 +21,18 @@ mod handlers_killed;
 mod host_killed;
 #[path = "faults/janitor.rs"]
 mod janitor_killed;
+#[path = "faults/many.rs"]
+mod many;
+#[path = "faults/power.rs"]
+mod power;
 #[path = "faults/processes.rs"]
 mod processes;
 #[path = "faults/relay.rs"]
 mod relay_killed;
 #[path = "faults/shim.rs"]
 mod shim;
+#[path = "faults/users.rs"]
+mod users;
 
 use std::process::ExitCode;
 
@@ -35,7 +43,8 @@ fn main() -> ExitCode {
     if !stage::is_given() || std::env::var_os("LOOM_TEST_NODE_IS_HERE").is_some() {
         anywhere.extend(host_killed::CASES);
     }
-    let local = [daemon::CASES, shim::CASES].concat();
+    let local =
+        [daemon::CASES, away::CASES, users::CASES, shim::CASES, power::CASES, many::CASES].concat();
     if stage::is_given() {
         support::main(&local, &anywhere)
     } else {

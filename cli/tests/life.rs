@@ -7,6 +7,8 @@ mod stage;
 #[expect(dead_code, reason = "other suites need the rest of it")]
 mod support;
 
+#[path = "life/entrypoint.rs"]
+mod entrypoint;
 #[path = "life/expiry.rs"]
 mod expiry;
 #[path = "life/plain_client.rs"]
@@ -22,6 +24,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     stage::server::build_servers();
-    let cases = [whole::CASES, expiry::CASES, start::CASES, plain_client::CASES].concat();
+    let cases = [whole::CASES, entrypoint::CASES, expiry::CASES, start::CASES, plain_client::CASES]
+        .concat();
     if stage::is_given() { support::main(&[], &cases) } else { support::main(&cases, &[]) }
 }

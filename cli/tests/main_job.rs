@@ -18,6 +18,8 @@ mod copies;
 mod daemon;
 #[path = "main_job/images.rs"]
 mod images;
+#[path = "main_job/names.rs"]
+mod names;
 #[path = "main_job/pasted.rs"]
 mod pasted;
 #[path = "main_job/plain.rs"]
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         daemon::CASES,
         images::CASES,
         pasted::CASES,
+        names::CASES,
         ports::CASES,
         programs::CASES,
         room::CASES,

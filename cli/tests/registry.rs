@@ -17,14 +17,17 @@ use support::{Case, World, code, show, text};
 const CASES: &[Case] = &[
     ("registry::sixty_layers", sixty_layers),
     ("registry::nothing_but_a_program", nothing_but_a_program),
+    ("registry::another_c_library_and_busybox", as_alpine),
     ("registry::wants_a_login", wants_a_login),
+    ("registry::a_helper_has_the_password", keychain),
     ("registry::a_mirror_has_what_is_not_its_own", mirror),
 ];
 const DEBIAN: &[Case] =
     &[("registry::debian", debian), ("registry::root_installs_packages", root_installs_packages)];
 
 fn main() -> ExitCode {
-    let missing = ["docker-registry", "buildah", "busybox"].into_iter().filter(|name| !has(name));
+    let missing =
+        ["docker-registry", "buildah", "busybox", "musl-gcc"].into_iter().filter(|name| !has(name));
     let missing: Vec<_> = missing.collect();
     if !missing.is_empty() {
         eprintln!("ignored, because these are not installed: {}", missing.join(", "));
@@ -87,6 +90,20 @@ fn nothing_but_a_program() {
     assert!(text(&output.stdout).contains("tools"), "{}", show(&output));
 }
 
+/// Alpine's own packages are not needed for what is different about it.
+fn as_alpine() {
+    let (world, host) = signed_in();
+    let image = format!("{host}/musl:1");
+    assert_eq!(says(&world, &image, &["tool"]), "musl finds 127.0.0.1\n");
+    let mut terminal = world.shell(&format!("new --local --image {image}"));
+    terminal.send("echo $PAGER ${PATH%%:*} $0; tool; cd; pwd; loom-host --version\r");
+    for line in ["less /opt/tool /bin/sh", "musl finds 127.0.0.1", "/home/loom", "loom-host "] {
+        terminal.sees(&format!("\n{line}"));
+    }
+    terminal.send("exit\r");
+    assert_eq!(terminal.end(), 0);
+}
+
 fn wants_a_login() {
     let (world, host) = signed_in();
     std::fs::remove_file(world.path("h/.docker/config.json")).unwrap();
@@ -98,6 +115,27 @@ fn wants_a_login() {
     // It is read anew for each pull.
     std::fs::write(world.path("h/.docker/config.json"), server::login(host)).unwrap();
     assert_eq!(says(&world, &format!("{host}/distroless:1"), &["/busybox", "echo", "in"]), "in\n");
+}
+
+/// Passwords that docker keeps in a keychain are asked for there.
+fn keychain() {
+    let (world, host) = signed_in();
+    let file = world.path("h/.docker/config.json");
+    std::fs::write(file, serde_json::json!({"credHelpers": {host: "test"}}).to_string()).unwrap();
+    let helper = format!(
+        r#"mkdir h/bin && printf '%s\n' '#!/bin/sh' \
+        '[ "$1 $(cat)" = "get {host}" ] || exit 1' \
+        'echo "{{\"ServerURL\": \"{host}\", \"Username\": \"ada\", \"Secret\": \"secret\"}}"' >h/bin/docker-credential-test
+        chmod +x h/bin/docker-credential-test"#
+    );
+    let made = Command::new("sh").args(["-c", &helper]).current_dir(world.path("")).status();
+    assert!(made.unwrap().success());
+    let mut start = world.command("dev --detach", &[]);
+    let path = format!("{}:{}", world.path("h/bin").display(), std::env::var("PATH").unwrap());
+    let start = start.env("PATH", path).output().unwrap();
+    assert_eq!(code(&start), 0, "{}", show(&start));
+    let image = format!("{host}/distroless:1");
+    assert_eq!(says(&world, &image, &["/busybox", "echo", "opened"]), "opened\n");
 }
 
 fn mirror() {

@@ -9,8 +9,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use images::unpack::Ownership;
 use images::{Image, Images, InProcess, Login, Unpack};
-use local_cluster::{Credentials, ImageSource, PullError, UnpackedImage};
+use local_cluster::{Credentials, ImageSource, OnProgress, PullError, UnpackedImage};
 
+use super::keychain;
 use super::owners::AsSubordinate;
 use crate::config::Dirs;
 use crate::failure::{Doing, Failure};
@@ -67,14 +68,19 @@ impl Source {
         Ok(Self { images: open(dirs)?, docker })
     }
 
-    /// What a pod's secrets say comes before what docker knows.
-    fn logins(&self, credentials: &[Credentials]) -> Vec<Login> {
+    /// What a pod's secrets say comes before what docker knows, and helpers are asked at last.
+    async fn logins(&self, reference: &str, credentials: &[Credentials]) -> Vec<Login> {
         let given = credentials.iter().flat_map(|given| match given {
             Credentials::DockerConfig(json) => Login::of_docker_config(json),
             Credentials::DockerCfg(json) => Login::of_docker_cfg(json),
         });
+        let mut logins: Vec<_> = given.collect();
         let own = self.docker.as_ref().and_then(|path| std::fs::read(path).ok());
-        given.chain(own.iter().flat_map(|json| Login::of_docker_config(json))).collect()
+        if let (Some(config), Some(host)) = (own, images::registry_of(reference)) {
+            logins.extend(Login::of_docker_config(&config));
+            logins.extend(keychain::ask(config, host).await);
+        }
+        logins
     }
 }
 
@@ -93,10 +99,12 @@ impl ImageSource for Source {
         &'a self,
         reference: &'a str,
         credentials: &'a [Credentials],
+        progress: OnProgress<'a>,
     ) -> BoxFuture<'a, Result<UnpackedImage, PullError>> {
         async move {
-            let logins = self.logins(credentials);
-            let pulled = self.images.pull(reference, &logins, |_| {}).await;
+            let logins = self.logins(reference, credentials).await;
+            let report = |so_far: images::Progress| progress(so_far.done, so_far.total);
+            let pulled = self.images.pull(reference, &logins, report).await;
             pulled.map(unpacked).map_err(|error| match error {
                 images::Error::Name { why, .. } => PullError::Name(why),
                 other => PullError::Failed(other.to_string()),

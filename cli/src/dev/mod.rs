@@ -7,6 +7,7 @@
 
 pub(crate) mod build;
 pub(crate) mod images;
+mod keychain;
 mod owners;
 pub(crate) mod process;
 pub(crate) mod serve;

@@ -60,7 +60,8 @@ pub(crate) struct Begin {
 }
 
 const HELP: &str = "\r\n~.  disconnect\r\n~d  detach; the program runs on\r\n~~  send one ~\r\n\
-~?  this help\r\nCtrl+D on an empty line detaches too\r\n";
+~?  this help\r\n";
+const HELP_SHARED: &str = "Ctrl+D on an empty line detaches too\r\n";
 
 /// How long what was typed before `~d` may take to arrive.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -217,10 +218,16 @@ impl Session {
                 Key::Leave => self.push(Piece::Bytes(Bytes::from_static(&[4]))),
                 Key::Disconnect => return Some(End::Disconnected),
                 Key::Detach => return Some(End::Detached),
-                Key::Help => drop(self.write(HELP.as_bytes(), true)),
+                Key::Help => self.help(),
             }
         }
         None
+    }
+
+    fn help(&mut self) {
+        let shared = if self.begin.shared { HELP_SHARED } else { "" };
+        // Whoever cannot be told reads no output either, which ends the session.
+        let _ = self.write(format!("{HELP}{shared}").as_bytes(), true);
     }
 
     fn push(&mut self, piece: Piece) {

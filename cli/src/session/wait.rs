@@ -200,11 +200,11 @@ impl Show {
     /// Shows one event; returns the failure that nothing will follow.
     fn event(&mut self, event: &Progress) -> Option<Failure> {
         let text = match event {
-            Progress::Scheduled => "found a node",
-            Progress::Pulling => "pulling the image",
-            Progress::Pulled => "starting",
-            Progress::Started => "waiting for its program",
-            Progress::Ready => "ready",
+            Progress::Scheduled => "found a node".to_owned(),
+            Progress::Pulling { done, total } => pulling(done.zip(*total)),
+            Progress::Pulled => "starting".to_owned(),
+            Progress::Started => "waiting for its program".to_owned(),
+            Progress::Ready => "ready".to_owned(),
             Progress::Deleted => return Some(Failure::new("the weaver was deleted")),
             Progress::Failed { reason, message, last } => {
                 let text = format!("{reason}: {message}");
@@ -234,8 +234,23 @@ impl Show {
     }
 }
 
-/// Says what somebody can do about a weaver that does not fit.
+/// Says how far an image is, as far as that is told.
+fn pulling(bytes: Option<(u64, u64)>) -> String {
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        Some((done, total)) if total > 0 && done >= total => "unpacking the image".to_owned(),
+        Some((done, total)) if total >= 10 * MIB => {
+            format!("pulling the image: {} of {} MiB", done / MIB, total / MIB)
+        }
+        _ => "pulling the image".to_owned(),
+    }
+}
+
+/// Says what somebody can do about a weaver that does not fit, or whose image does not come.
 fn advice(reason: &str, message: &str) -> String {
+    if reason == "ErrImagePull" {
+        return "; it is tried again for half a minute, Ctrl+C gives up now".to_owned();
+    }
     if reason != "Unschedulable" {
         return String::new();
     }
@@ -259,6 +274,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_large_image_is_told_in_mebibytes() {
+        let mib = |mib: u64| mib << 20;
+        assert_eq!(pulling(Some((mib(34), mib(120)))), "pulling the image: 34 of 120 MiB");
+        assert_eq!(pulling(Some((mib(120), mib(120)))), "unpacking the image");
+        for short in [None, Some((0, 0)), Some((1, mib(9)))] {
+            assert_eq!(pulling(short), "pulling the image");
+        }
+    }
+
+    #[test]
     fn who_does_not_fit_is_told_what_to_do() {
         let room = "; `loom ps` shows what is there, `loom rm` makes room";
         for (reason, message, says) in [
@@ -272,6 +297,7 @@ mod tests {
         ] {
             assert_eq!(advice(reason, message), format!("{room}{says}"));
         }
-        assert_eq!(advice("ErrImagePull", "not enough memory"), "");
+        assert!(advice("ErrImagePull", "not enough memory").ends_with("Ctrl+C gives up now"));
+        assert_eq!(advice("HostPortUnavailable", "not enough memory"), "");
     }
 }

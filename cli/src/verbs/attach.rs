@@ -5,6 +5,7 @@ use std::time::Duration;
 use client::ListQuery;
 use weaver::{Phase, WeaverId};
 use wire::api::WeaverView;
+use wire::frame::Hello;
 
 use crate::args::Global;
 use crate::failure::{FAILED_ATTACHED, Failure};
@@ -15,7 +16,7 @@ use crate::session::{self, Begin, End, Signals};
 use crate::{ids, out};
 
 /// The exit code of a program that was killed by SIGKILL.
-const KILLED: i32 = 128 + 9;
+pub(super) const KILLED: i32 = 128 + 9;
 /// How often and how soon the cluster is asked again what has killed it.
 const NOTED: usize = 30;
 const LOOK: Duration = Duration::from_millis(100);
@@ -30,6 +31,8 @@ Examples:
 
 Ctrl+D on an empty line, exit or ~d detach; ~. gives up a dead connection; ~? shows the keys.
 Several people can be attached to the same weaver at once; all see the same session.
+Of a weaver that was made with --keep-entrypoint you see what its program writes from now on, and
+Ctrl+D goes to that program.
 
 Exit code: the program's when it ended while you were attached, 0 when you detached, 255 when
 loom itself failed.")]
@@ -53,7 +56,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<u8, Failure> {
     let options = wait::options(false);
     match wait::attached(&api, &view, &options, &mut signals).await? {
         Waited::Attached(attach, hello) => {
-            let begin = Begin { tty: hello.tty, input: hello.input, shared: true };
+            let begin = begin(&view, hello, false);
             let end = session::run(*attach, begin, &mut signals).await?;
             conclude(&api, &id, end).await
         }
@@ -63,9 +66,32 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<u8, Failure> {
     }
 }
 
+/// Returns how a session begins; says so where the image's own program has it, whose session nobody
+/// keeps. Who has just `made` it without a terminal sees it as any program.
+pub(crate) fn begin(view: &WeaverView, hello: Hello, made: bool) -> Begin {
+    let Hello { tty, input, .. } = hello;
+    if view.keep_entrypoint && tty {
+        let id = &view.id;
+        eprintln!("loom: this is the image's own program; what it wrote before: `loom logs {id}`");
+        eprintln!("loom: Enter may bring a prompt, Ctrl+D goes to the program, ~d detaches");
+    } else if view.keep_entrypoint && !made {
+        eprintln!("loom: this program was made without a terminal: it reads nothing from here");
+    }
+    Begin { tty, input, shared: !view.keep_entrypoint }
+}
+
 async fn only_running(api: &Api) -> Result<WeaverView, Failure> {
-    let query = ListQuery { status: Some(Phase::Running), ..ListQuery::default() };
-    let mut running = api.client.list(&query).await?;
+    let list = async |status| {
+        let query = ListQuery { status: Some(status), ..ListQuery::default() };
+        api.client.list(&query).await
+    };
+    // A cluster tells of a start a moment after it, and who starts is waited for. Asked in this
+    // order, one that starts meanwhile is not missed.
+    let pending = list(Phase::Pending).await?;
+    let mut running = list(Phase::Running).await?;
+    if running.is_empty() {
+        running = pending;
+    }
     match (running.pop(), running.is_empty()) {
         (Some(view), true) => Ok(view),
         (None, _) => Err(Failure::new("no weaver is running").next("`loom new` makes one")),

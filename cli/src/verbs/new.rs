@@ -16,7 +16,7 @@ use crate::out;
 use crate::printable::printable;
 use crate::server::{self, Api};
 use crate::session::wait::{self, Ready, Waited};
-use crate::session::{self, Begin, End, Signals, tty};
+use crate::session::{self, End, Signals, tty};
 
 /// Make a weaver and attach this terminal to it
 #[derive(Debug, clap::Args)]
@@ -31,9 +31,17 @@ Examples:
   id=$(loom new --no-attach)                           only makes it and prints its id
   loom new --image debian:12                           another image
   loom new --image debian:12 --root                    as root, so that apt can install
+  loom new --image redis:7 --keep-entrypoint           runs what the image is made to run
+  loom new --image psql:1 --keep-entrypoint -- --help  the same, with arguments
 
 Without a terminal: with CMD its output is passed on as it is, without CMD the id is printed.
 Ctrl+D on an empty line or exit detaches; the weaver lives on until its time is over.
+
+With --keep-entrypoint the image's ENTRYPOINT and CMD are the weaver's program, in the image's own
+folder, and the weaver ends with it. Its terminal is had through Kubernetes: you see what it writes
+from the time you attach (`loom logs` has the rest), Ctrl+D goes to the program, ~d detaches, and
+who changes the size last sets it for all. Nothing of loom is in it: no /workspace, no --repo. What
+you give behind -- are its arguments. Without a terminal all of its output is passed on.
 
 Exit code: the program's when it ended while you were attached, 0 when you detached, 255 when
 loom itself failed.")]
@@ -75,6 +83,9 @@ pub(crate) struct Args {
     /// it
     #[arg(long)]
     root: bool,
+    /// Run the image's own program (ENTRYPOINT and CMD) rather than a shell
+    #[arg(long)]
+    keep_entrypoint: bool,
     /// Wait until it is ready, print its id, and leave it alone
     #[arg(long)]
     no_attach: bool,
@@ -84,7 +95,8 @@ pub(crate) struct Args {
     /// Print the weaver as JSON, as the API has it; implies --no-attach
     #[arg(long)]
     json: bool,
-    /// Program to run instead of a shell; the weaver ends with it
+    /// Program to run instead of a shell; the weaver ends with it. With --keep-entrypoint, arguments
+    /// of the image's program
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
@@ -120,6 +132,11 @@ pub(super) fn tag(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<u8, Failure> {
+    if args.keep_entrypoint && args.repo.is_some() {
+        let why =
+            "--repo is cloned by loom's own first process, which --keep-entrypoint leaves out";
+        return Err(Failure::usage(why).next("let the image's program clone it"));
+    }
     let env = Env::try_from(args.env.iter().cloned().collect::<BTreeMap<_, _>>())?;
     let secret: Vec<_> = env.secret_looking().map(str::to_owned).collect();
     let api = server::connect(global).await?;
@@ -130,8 +147,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<u8, Failure> {
         let names = printable(&secret.join(", "));
         eprintln!("loom: warning: {names} can be read in the pod's spec by whoever may see it");
     }
-    let attaches =
-        !args.no_attach && !args.json && (tty::is_interactive() || !args.command.is_empty());
+    let attaches = args.attaches();
     let mut signals = Signals::listen()?;
     let Some(view) = create(&api, &args, env, &mut signals).await? else {
         return Ok(FAILED_ATTACHED);
@@ -167,10 +183,30 @@ async fn create(
     }
 }
 
+impl Args {
+    /// Tells whether there is something to show here: not a shell that nobody could type into.
+    fn attaches(&self) -> bool {
+        let has_program = self.keep_entrypoint || !self.command.is_empty();
+        !self.no_attach && !self.json && (tty::is_interactive() || has_program)
+    }
+
+    /// Tells whether the program is to run on a terminal.
+    fn tty(&self) -> bool {
+        let for_later = match self.keep_entrypoint {
+            true => !self.attaches(),
+            false => self.command.is_empty(),
+        };
+        for_later || tty::is_interactive()
+    }
+}
+
 fn request(args: &Args, env: Env) -> CreateWeaver {
     let text = |value: &dyn std::fmt::Display| value.to_string();
     let resources = Resources { cpu_millicores: args.cpu, memory_mb: args.memory };
-    let tty = args.command.is_empty() || tty::is_interactive();
+    let (program, rest) = args.command.split_at(match args.keep_entrypoint {
+        true => 0,
+        false => args.command.len().min(1),
+    });
     CreateWeaver {
         image: args.image.as_ref().map(|v| text(v)),
         org_id: args.org.as_ref().map(|v| text(v)),
@@ -179,12 +215,13 @@ fn request(args: &Args, env: Env) -> CreateWeaver {
         branch: args.branch.as_ref().map(|v| text(v)),
         lifetime_hours: args.ttl.map(Ttl::hours),
         name: args.name.as_ref().map(|v| text(v)),
-        command: args.command.first().cloned().into_iter().collect(),
-        args: args.command.iter().skip(1).cloned().collect(),
+        command: program.to_vec(),
+        args: rest.to_vec(),
+        keep_entrypoint: args.keep_entrypoint.then_some(true),
         workdir: None,
         tags: args.tag.iter().cloned().collect(),
         resources: (resources != Resources::default()).then_some(resources),
-        tty: Some(tty),
+        tty: Some(args.tty()),
         root: args.root.then_some(true),
         ports: args.publish.clone(),
         terminal: Some(terminal()),
@@ -203,6 +240,7 @@ fn flag(field: &str) -> Option<&'static str> {
         "name" => "--name",
         "tags" => "--tag",
         "ports" => "--publish",
+        "keep_entrypoint" => "--keep-entrypoint",
         "resources.cpu_millicores" => "--cpu",
         "resources.memory_mb" => "--memory",
         _ => return None,
@@ -231,8 +269,7 @@ async fn attach(
     let waited = wait::attached(api, view, &wait::options(true), signals).await;
     let end = match waited {
         Ok(Waited::Attached(attach, hello)) => {
-            let begin = Begin { tty: hello.tty, input: hello.input, shared: true };
-            session::run(*attach, begin, signals).await
+            session::run(*attach, attach::begin(view, hello, true), signals).await
         }
         Ok(Waited::Interrupted) => {
             take_back(api, id, signals).await?;

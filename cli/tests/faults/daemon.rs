@@ -81,7 +81,7 @@ fn spare(world: &World) -> impl Iterator<Item = Process> {
 }
 
 /// Kills the daemon and waits for its death: one that is dying still looks like one that serves.
-fn kill(world: &World, daemon: Pid) {
+pub(crate) fn kill(world: &World, daemon: Pid) {
     kill_process(daemon, Signal::KILL).unwrap();
     until("it is dead", || world.status()["running"] == false);
 }

@@ -150,6 +150,10 @@ fn exec() {
     terminal.sees("\ntyped\ntyped");
     terminal.send("\x04");
     assert_eq!(terminal.end(), 4);
+    let killed = world.run_with("exec - -- sh -c", &["kill -9 $$"]);
+    assert_eq!(code(&killed), 137, "{}", show(&killed));
+    assert!(text(&killed.stderr).contains("killed (signal 9)"), "{}", show(&killed));
+    assert_eq!(text(&killed.stderr).lines().count(), 1, "{}", show(&killed));
     let missing = world.run("exec - -- /no/such/program");
     assert!(code(&missing) != 0, "{}", show(&missing));
 }

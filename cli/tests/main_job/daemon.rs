@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Case, World, code, is_private, show, text, until};
+use crate::support::{Case, World, code, install, is_private, loom, show, text, until};
 
 pub(crate) const CASES: &[Case] = &[
     ("daemon::the_first_local_weaver_makes_local_current", local_becomes_current),
@@ -79,17 +79,7 @@ fn daemon_after_ps_of(world: &World, other: &Path) -> rustix::process::Pid {
     let output = command.arg("ps").env_clear().envs(world.variables()).output().unwrap();
     assert_eq!(code(&output), 0, "{}", show(&output));
     assert!(text(&output.stdout).contains("Running"), "{}", show(&output));
-    let found: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(world.path("s/daemon.json")).unwrap()).unwrap();
-    let pid = i32::try_from(found["pid"].as_i64().unwrap()).unwrap();
-    rustix::process::Pid::from_raw(pid).unwrap()
-}
-
-/// Makes a program of a file, by a process of its own: one that this process writes may be open for
-/// writing in a child of another test's thread, and then it is a "text file busy".
-fn install(from: &Path, to: &Path) {
-    let made = std::process::Command::new("install").arg("-m755").args([from, to]).status();
-    assert!(made.unwrap().success());
+    world.pid_of_daemon()
 }
 
 /// What `cargo install` makes of the program in target/, or a package of both.
@@ -97,7 +87,7 @@ fn a_copy() {
     let world = World::new();
     world.idle("");
     let copy = world.path("copied-loom");
-    install(&crate::support::loom(), &copy);
+    install(&loom(), &copy);
     std::fs::File::open(&copy).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(daemon_after_ps_of(&world, &copy), world.daemon());
 }
@@ -106,16 +96,7 @@ fn another_build() {
     let world = World::new();
     world.idle("");
     let first = world.daemon();
-    let mut program = std::fs::read(crate::support::loom()).unwrap();
-    // The note with the build id: the sizes of its owner and of the id, its type, its owner.
-    let head = [&4u32.to_ne_bytes()[..], &20u32.to_ne_bytes(), &3u32.to_ne_bytes(), b"GNU\0"];
-    let head = head.concat();
-    let at = program.windows(16).position(|bytes| bytes == head).unwrap();
-    program[at + 16] ^= 1;
-    let (bytes, other) = (world.path("other-bytes"), world.path("other-loom"));
-    std::fs::write(&bytes, program).unwrap();
-    install(&bytes, &other);
-    assert_ne!(daemon_after_ps_of(&world, &other), first);
+    assert_ne!(daemon_after_ps_of(&world, &world.another_build()), first);
     assert_eq!(world.ok("exec - -- echo alive"), "alive\n");
 }
 

@@ -57,8 +57,9 @@ fn saved() {
     world.is_empty();
 
     let mut terminal = world.shell("new --local --image r.example/box:1");
-    terminal.send("tool; stty size; cat /etc/which; loom-host --version\r");
-    for line in ["the tool of the image", "24 80", "upper", "loom-host "] {
+    terminal.send("tool; stty size; cat /etc/which; loom-host --version; echo al''l\r");
+    // The shell itself says the last: from then on Ctrl-D is for it, and detaches.
+    for line in ["the tool of the image", "24 80", "upper", "loom-host ", "all"] {
         terminal.sees(&format!("\n{line}"));
     }
     terminal.send("\x04");

@@ -8,6 +8,7 @@ use crate::support::{Case, World, code, show, text, until};
 pub(crate) const CASES: &[Case] = &[
     ("ports::a_published_port_leads_inside", leads_inside),
     ("ports::one_that_is_in_use_is_named", in_use),
+    ("ports::weavers_reach_each_other_by_address", by_address),
 ];
 
 /// Answers each connection with its whole input, after that has ended, and a word of its own.
@@ -19,6 +20,12 @@ while (my $peer = $listen->accept) {
   fork and next;
   local $/; my $all = <$peer>; print $peer $all, "from inside\n"; exit;
 }"#;
+
+/// Says one word to an address and shows the answer.
+const CLIENT: &str = r#"
+use IO::Socket::INET;
+my $peer = IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => 80) or die "$!\n";
+print $peer "hello "; shutdown $peer, 1; print <$peer>;"#;
 
 /// A port that nobody listens on now.
 fn free_port() -> u16 {
@@ -83,4 +90,23 @@ fn in_use() {
         assert_eq!(code(&output), 2, "{bad}: {}", show(&output));
     }
     world.is_empty();
+}
+
+fn by_address() {
+    let world = World::new();
+    let server = SERVER.replace("127.0.0.1", "0.0.0.0");
+    let id = world.ok_with("new --local --no-attach -- perl -e", &[&server]).trim().to_owned();
+    until("it listens", || world.ok(&format!("logs {id}")).contains("listens"));
+    let address = world.weaver(&id).unwrap()["pod_ip"].as_str().unwrap().to_owned();
+    let ask = || world.run_with("new --local --rm -- perl -e", &[CLIENT, &address]);
+    let answer = ask();
+    assert_eq!(text(&answer.stdout), "hello from inside\n", "{}", show(&answer));
+    // The daemon has no part in it.
+    let client = world.idle("");
+    world.ok("dev stop");
+    world.ok("dev --detach");
+    let exec = format!("exec {client} -- perl -e");
+    assert_eq!(world.ok_with(&exec, &[CLIENT, &address]), "hello from inside\n");
+    world.ok(&format!("rm {id}"));
+    until("nobody has its address", || text(&ask().stderr).contains("Connection refused"));
 }

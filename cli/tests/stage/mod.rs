@@ -6,8 +6,9 @@
 //!                      loom-janitor ---'
 //! ```
 //!
-//! `LOOM_TEST_KUBECONFIG` names a cluster, `LOOM_TEST_IMAGE` an image for weavers and
-//! `LOOM_TEST_TOOLS_IMAGE` the one that holds `loom-host`. Nothing else tells one cluster from another.
+//! `LOOM_TEST_KUBECONFIG` names a cluster, `LOOM_TEST_IMAGE` an image for weavers without a program of
+//! its own, `LOOM_TEST_ENTRY_IMAGE` one whose entrypoint is `stage/entry`, and `LOOM_TEST_TOOLS_IMAGE`
+//! the one that holds `loom-host`. Nothing else tells one cluster from another.
 
 pub(crate) mod kube;
 pub(crate) mod server;
@@ -92,6 +93,25 @@ impl Stage {
         let handlers =
             Server::start("loom-handlers", "LOOM_SERVER_LISTEN", &variables, log("handlers.log"));
         Self { handlers, relay, kube, variables, image: site.image, world }
+    }
+
+    /// Returns an image whose entrypoint is `stage/entry`, with the arguments `by default`.
+    pub(crate) fn entry_image(&self) -> String {
+        if let Ok(given) = std::env::var("LOOM_TEST_ENTRY_IMAGE") {
+            return given;
+        }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stage");
+        let mut shell = Command::new("sh");
+        shell.arg(format!("{folder}/image.sh")).arg(self.world.path("i"));
+        let made = shell.arg(format!("{folder}/entry")).output().unwrap();
+        assert!(made.status.success(), "{}", show(&made));
+        self.world.ok(&format!("dev load {}", self.world.path("i/image.tar").display()));
+        "r.example/entry:1".to_owned()
+    }
+
+    /// Returns an image that has neither an entrypoint nor a command.
+    pub(crate) fn bare_image(&self) -> String {
+        if is_given() { self.image.clone() } else { "loom.local/tools".to_owned() }
     }
 
     /// Prepares `loom` for this deployment; `line` is split at white space.

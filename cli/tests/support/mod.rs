@@ -167,6 +167,35 @@ impl World {
         let pid = self.status()["pid"].as_i64().unwrap();
         rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
     }
+
+    /// Returns the daemon's process as it is written down, without asking any build of `loom`.
+    pub(crate) fn pid_of_daemon(&self) -> rustix::process::Pid {
+        let found = std::fs::read(self.path("s/daemon.json")).unwrap();
+        let found: Value = serde_json::from_slice(&found).unwrap();
+        let pid = i32::try_from(found["pid"].as_i64().unwrap()).unwrap();
+        rustix::process::Pid::from_raw(pid).unwrap()
+    }
+
+    /// Makes a `loom` that takes itself for another build.
+    pub(crate) fn another_build(&self) -> PathBuf {
+        let mut program = std::fs::read(loom()).unwrap();
+        // The note with the build id: the sizes of its owner and of the id, its type, its owner.
+        let head = [&4u32.to_ne_bytes()[..], &20u32.to_ne_bytes(), &3u32.to_ne_bytes(), b"GNU\0"];
+        let head = head.concat();
+        let at = program.windows(16).position(|bytes| bytes == head).unwrap();
+        program[at + 16] ^= 1;
+        let (bytes, other) = (self.path("other-bytes"), self.path("other-loom"));
+        std::fs::write(&bytes, program).unwrap();
+        install(&bytes, &other);
+        other
+    }
+}
+
+/// Makes a program of a file, by a process of its own: one that this process writes may be open for
+/// writing in a child of another test's thread, and then it is a "text file busy".
+pub(crate) fn install(from: &Path, to: &Path) {
+    let made = Command::new("install").arg("-m755").args([from, to]).status();
+    assert!(made.unwrap().success());
 }
 
 impl Drop for World {
