@@ -1,10 +1,9 @@
 //! The pod's pings to other machines: one ping socket of the host for each program that asks.
 //!
-//! A ping socket (`SOCK_DGRAM` with `IPPROTO_ICMP` or `IPPROTO_ICMPV6`) needs no privilege where the host's
-//! `net.ipv4.ping_group_range` names a group of this process; it can send echo requests and
-//! nothing else. Where it is not to be had the pod is told that ping is prohibited.
+//! A ping socket (`SOCK_DGRAM` with `IPPROTO_ICMP` or `IPPROTO_ICMPV6`) needs no privilege where
+//! the host's `net.ipv4.ping_group_range` names a group of this process; it can send echo requests
+//! and nothing else. Where it is not to be had the pod is told that ping is prohibited.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -14,7 +13,7 @@ use smoltcp::time::Instant;
 use crate::core::Core;
 use crate::counters::count;
 use crate::host;
-use crate::nat::{Nat, Pair};
+use crate::nat::{Conversations, Pair};
 use crate::packet::{self, Ping};
 
 /// Conversations at a time; the one silent for longest makes room.
@@ -27,26 +26,17 @@ const HEADER: usize = 8;
 const REQUESTS: (u8, u8) = (8, 128);
 const REPLIES: (u8, u8) = (0, 129);
 
-#[derive(Debug)]
-struct Conversation {
-    id: u64,
-    socket: OwnedFd,
-}
-
 /// All conversations: the identifier of the pod's stands where UDP has a port.
 #[derive(Debug)]
 pub(crate) struct Echo {
-    nat: Nat<Conversation>,
-    pairs: HashMap<u64, Pair>,
-    /// Not later than the moment the first conversation has been idle for too long.
-    sweep_at: Option<Instant>,
+    open: Conversations<OwnedFd>,
     buffer: Vec<u8>,
 }
 
 impl Echo {
     pub(crate) fn new() -> Self {
         let buffer = vec![0; usize::from(u16::MAX)];
-        Self { nat: Nat::new(MAX_PINGS), pairs: HashMap::new(), sweep_at: None, buffer }
+        Self { open: Conversations::new(MAX_PINGS), buffer }
     }
 
     /// Takes an echo request of the pod.
@@ -57,17 +47,16 @@ impl Echo {
         }
         let pair =
             Pair { pod: SocketAddr::new(ping.from, ping.ident), peer: SocketAddr::new(ping.to, 0) };
-        if self.nat.touch(&pair, now).is_none() && !self.open(core, pair, now) {
+        if self.open.touch(&pair, now).is_none() && !self.open(core, pair, now) {
             core.outbox.send(&packet::prohibited(ping));
             return;
         }
-        let Some(conversation) = self.nat.touch(&pair, now) else { return };
+        let Some(socket) = self.open.touch(&pair, now) else { return };
         // The host's kernel writes the checksum and an identifier of its own.
         let [high, low] = ping.seq_no.to_be_bytes();
         let request = [&[of(REQUESTS, &pair), 0, 0, 0, 0, 0, high, low], ping.data].concat();
-        let socket = &conversation.socket;
         // The first call may only report that an earlier request met an error.
-        let sent = host::send(socket, &request).or_else(|_| host::send(socket, &request));
+        let sent = host::send(&*socket, &request).or_else(|_| host::send(&*socket, &request));
         if sent.is_err() {
             count(&core.counters.packets_lost);
         }
@@ -79,20 +68,16 @@ impl Echo {
             return false;
         }
         let Ok((id, socket)) = core.open_echo(pair.peer.ip()) else { return false };
-        self.pairs.insert(id, pair);
-        if let Some((_, evicted)) = self.nat.insert(pair, Conversation { id, socket }, now) {
-            self.pairs.remove(&evicted.id);
-        }
-        self.sweep_at = self.sweep_at.or_else(|| self.nat.next_idle());
+        self.open.insert(pair, id, socket, now);
         true
     }
 
     /// Takes what a host socket has for the pod; what is left over is reported again.
     pub(crate) fn on_host(&mut self, core: &Core, id: u64, now: Instant) {
-        let Some(pair) = self.pairs.get(&id).copied() else { return };
+        let Some(pair) = self.open.pair(id) else { return };
         for _ in 0..BUDGET {
-            let Some(conversation) = self.nat.touch(&pair, now) else { return };
-            match host::receive_from(&conversation.socket, &mut self.buffer) {
+            let Some(socket) = self.open.touch(&pair, now) else { return };
+            match host::receive_from(&*socket, &mut self.buffer) {
                 // The kernel hands over whatever carries the identifier, whoever sent it.
                 Ok((len, from)) if from == Some(pair.peer.ip()) => {
                     deliver(core, &pair, &self.buffer[..len]);
@@ -106,18 +91,12 @@ impl Echo {
 
     /// Closes what has been idle for too long.
     pub(crate) fn sweep(&mut self, now: Instant) {
-        if self.sweep_at.is_none_or(|at| at > now) {
-            return;
-        }
-        while let Some((_, idle)) = self.nat.pop_idle(now) {
-            self.pairs.remove(&idle.id);
-        }
-        self.sweep_at = self.nat.next_idle();
+        self.open.sweep(now);
     }
 
     /// Returns when [`Echo::sweep`] is due.
     pub(crate) fn next_wake(&self) -> Option<Instant> {
-        self.sweep_at
+        self.open.next_wake()
     }
 }
 

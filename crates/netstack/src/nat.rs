@@ -1,4 +1,4 @@
-//! Which host socket stands for which UDP conversation of the pod, and for how long.
+//! Which host socket stands for which conversation of the pod without connection, and for how long.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -66,6 +66,61 @@ impl<T> Nat<T> {
 
     fn oldest(&self) -> Option<(Instant, Pair)> {
         self.entries.iter().map(|(pair, (last, _))| (*last, *pair)).min()
+    }
+}
+
+/// Conversations as the event queue knows them: by the ids of their sockets.
+#[derive(Debug)]
+pub(crate) struct Conversations<T> {
+    nat: Nat<(u64, T)>,
+    pairs: HashMap<u64, Pair>,
+    /// Not later than the moment the first conversation has been idle for too long.
+    sweep_at: Option<Instant>,
+}
+
+impl<T> Conversations<T> {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { nat: Nat::new(limit), pairs: HashMap::new(), sweep_at: None }
+    }
+
+    pub(crate) fn pair(&self, id: u64) -> Option<Pair> {
+        self.pairs.get(&id).copied()
+    }
+
+    /// Returns a conversation and starts its idle time again.
+    pub(crate) fn touch(&mut self, pair: &Pair, now: Instant) -> Option<&mut T> {
+        self.nat.touch(pair, now).map(|(_, value)| value)
+    }
+
+    /// Adds a conversation; the one silent for longest makes room.
+    pub(crate) fn insert(&mut self, pair: Pair, id: u64, value: T, now: Instant) {
+        self.pairs.insert(id, pair);
+        if let Some((_, (evicted, _))) = self.nat.insert(pair, (id, value), now) {
+            self.pairs.remove(&evicted);
+        }
+        self.sweep_at = self.sweep_at.or_else(|| self.nat.next_idle());
+    }
+
+    pub(crate) fn remove(&mut self, pair: &Pair) {
+        if let Some((id, _)) = self.nat.remove(pair) {
+            self.pairs.remove(&id);
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        if self.sweep_at.is_none_or(|at| at > now) {
+            return;
+        }
+        while let Some((_, (id, _))) = self.nat.pop_idle(now) {
+            self.pairs.remove(&id);
+        }
+        self.sweep_at = self.nat.next_idle();
+    }
+
+    /// Returns when [`Conversations::sweep`] is due.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        self.sweep_at
     }
 }
 

@@ -1,6 +1,5 @@
 //! The pod's datagrams: one host socket for each conversation, name service included.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -10,7 +9,7 @@ use smoltcp::time::{Duration, Instant};
 use crate::core::Core;
 use crate::counters::count;
 use crate::host;
-use crate::nat::{MAX_CONVERSATIONS, Nat, Pair};
+use crate::nat::{Conversations, MAX_CONVERSATIONS, Pair};
 use crate::packet;
 use crate::route::Route;
 
@@ -22,7 +21,6 @@ const BUDGET: usize = 32;
 /// One conversation. Its socket is connected, so the host's kernel lets in only the peer.
 #[derive(Debug)]
 struct Conversation {
-    id: u64,
     socket: OwnedFd,
     /// The resolver asked, in conversations with the name server.
     resolver: Option<SocketAddr>,
@@ -40,27 +38,24 @@ impl Conversation {
 /// All conversations.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    nat: Nat<Conversation>,
-    pairs: HashMap<u64, Pair>,
-    /// Not later than the moment the first conversation has been idle for too long.
-    sweep_at: Option<Instant>,
+    open: Conversations<Conversation>,
     buffer: Vec<u8>,
 }
 
 impl Relay {
     pub(crate) fn new() -> Self {
         let buffer = vec![0; usize::from(u16::MAX)];
-        Self { nat: Nat::new(MAX_CONVERSATIONS), pairs: HashMap::new(), sweep_at: None, buffer }
+        Self { open: Conversations::new(MAX_CONVERSATIONS), buffer }
     }
 
     /// Takes a datagram of the pod.
     pub(crate) fn on_datagram(&mut self, core: &mut Core, pair: Pair, data: &[u8], now: Instant) {
         self.change_resolver(core, &pair, now);
-        if self.nat.touch(&pair, now).is_none() && !self.open(core, pair, now) {
+        if self.open.touch(&pair, now).is_none() && !self.open(core, pair, now) {
             core.unreachable(&pair, data.len());
             return;
         }
-        let Some(conversation) = self.nat.touch(&pair, now) else { return };
+        let Some(conversation) = self.open.touch(&pair, now) else { return };
         conversation.unanswered.get_or_insert(now);
         let socket = &conversation.socket;
         // The first call may only report that an earlier datagram was refused.
@@ -71,9 +66,9 @@ impl Relay {
     }
 
     fn change_resolver(&mut self, core: &mut Core, pair: &Pair, now: Instant) {
-        if let Some(resolver) = self.nat.touch(pair, now).and_then(|c| c.overdue(now)) {
+        if let Some(resolver) = self.open.touch(pair, now).and_then(|c| c.overdue(now)) {
             core.router.give_up_on(resolver);
-            self.close(pair);
+            self.open.remove(pair);
         }
     }
 
@@ -87,26 +82,16 @@ impl Relay {
             }
         };
         let Ok((id, socket)) = core.open_udp(address) else { return false };
-        let conversation = Conversation { id, socket, resolver, unanswered: None };
-        self.pairs.insert(id, pair);
-        if let Some((_, evicted)) = self.nat.insert(pair, conversation, now) {
-            self.pairs.remove(&evicted.id);
-        }
-        self.sweep_at = self.sweep_at.or_else(|| self.nat.next_idle());
+        let conversation = Conversation { socket, resolver, unanswered: None };
+        self.open.insert(pair, id, conversation, now);
         true
-    }
-
-    fn close(&mut self, pair: &Pair) {
-        if let Some(conversation) = self.nat.remove(pair) {
-            self.pairs.remove(&conversation.id);
-        }
     }
 
     /// Takes what a host socket has for the pod; what is left over is reported again.
     pub(crate) fn on_host(&mut self, core: &mut Core, id: u64, now: Instant) {
-        let Some(pair) = self.pairs.get(&id).copied() else { return };
+        let Some(pair) = self.open.pair(id) else { return };
         for _ in 0..BUDGET {
-            let Some(conversation) = self.nat.touch(&pair, now) else { return };
+            let Some(conversation) = self.open.touch(&pair, now) else { return };
             match host::receive(&conversation.socket, &mut self.buffer) {
                 Ok(len) => {
                     conversation.unanswered = None;
@@ -117,7 +102,7 @@ impl Relay {
                     let resolver = conversation.resolver;
                     resolver.into_iter().for_each(|r| core.router.give_up_on(r));
                     core.unreachable(&pair, 0);
-                    return self.close(&pair);
+                    return self.open.remove(&pair);
                 }
             }
         }
@@ -125,18 +110,12 @@ impl Relay {
 
     /// Closes what has been idle for too long.
     pub(crate) fn sweep(&mut self, now: Instant) {
-        if self.sweep_at.is_none_or(|at| at > now) {
-            return;
-        }
-        while let Some((_, idle)) = self.nat.pop_idle(now) {
-            self.pairs.remove(&idle.id);
-        }
-        self.sweep_at = self.nat.next_idle();
+        self.open.sweep(now);
     }
 
     /// Returns when [`Relay::sweep`] is due.
     pub(crate) fn next_wake(&self) -> Option<Instant> {
-        self.sweep_at
+        self.open.next_wake()
     }
 }
 
