@@ -45,6 +45,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use discovery::GIT_VERSION;
 pub(crate) use names::is_dns_label;
+pub(crate) use protobuf::is_zero;
 pub(crate) use respond::Answer;
 pub(crate) use status::{FieldError, Refusal};
 

@@ -69,7 +69,7 @@ pub(crate) fn update(kind: &Kind, old: &Value, new: &mut Value) -> Result<(), Re
     errors.extend(new_finalizer(old, new));
     match kind.resource {
         Resource::Pods => {
-            errors.extend(pod::validate::update(old, new));
+            errors.extend(pod::update::wrong(old, new));
             new["spec"] = old["spec"].clone();
         }
         Resource::Namespaces => new["spec"] = old["spec"].clone(),

@@ -108,11 +108,7 @@ fn split_terms(text: &str) -> Result<Vec<&str>, Refusal> {
         return Ok(Vec::new());
     }
     if terms.contains(&"") {
-        let found = if terms.iter().position(|term| term.is_empty()) == Some(terms.len() - 1) {
-            ""
-        } else {
-            ","
-        };
+        let found = if terms[..terms.len() - 1].contains(&"") { "," } else { "" };
         let why = format!("found '{found}', expected: identifier after ','");
         return Err(Refusal::bad_request(why));
     }
@@ -167,8 +163,9 @@ fn field_term(resource: Resource, term: &str) -> Result<FieldTerm, Refusal> {
             "invalid selector: '{term}'; can't understand '{term}'"
         )));
     };
-    if !known_fields(resource).contains(&path) {
-        let why = match known_fields(resource).as_slice() {
+    let known = known_fields(resource);
+    if !known.contains(&path) {
+        let why = match known.as_slice() {
             [_, _] => format!(
                 "{path:?} is not a known field selector: only \"metadata.name\", \
                  \"metadata.namespace\""

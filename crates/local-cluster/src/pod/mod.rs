@@ -4,6 +4,7 @@ pub(crate) mod defaults;
 mod fields;
 mod probes;
 pub(crate) mod quantity;
+pub(crate) mod update;
 pub(crate) mod validate;
 mod volumes;
 

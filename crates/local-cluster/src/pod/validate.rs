@@ -39,38 +39,9 @@ pub(crate) fn create(pod: &Value) -> Vec<FieldError> {
     check.0
 }
 
-/// Returns what an update of a pod wrongly changes: the spec is fixed here.
-pub(crate) fn update(old: &Value, new: &Value) -> Vec<FieldError> {
-    if said(&old["spec"]) == said(&new["spec"]) {
-        return Vec::new();
-    }
-    let why = "pod updates may not change the spec: the local cluster fixes it at creation";
-    vec![FieldError::forbidden("spec", why)]
-}
-
 const NOT_A_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric \
     characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or \
     '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-
-/// Leaves out what is empty: who writes protobuf cannot tell it from what is not there.
-fn said(value: &Value) -> Value {
-    let is_empty = |value: &Value| match value {
-        Value::Null => true,
-        Value::Bool(flag) => !flag,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-    };
-    match value {
-        Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| (name.clone(), said(value)));
-            Value::Object(fields.filter(|(_, value)| !is_empty(value)).collect())
-        }
-        Value::Array(items) => items.iter().map(said).collect(),
-        other => other.clone(),
-    }
-}
 
 /// Collects errors.
 struct Check(Vec<FieldError>);
@@ -397,16 +368,6 @@ mod tests {
         ];
         for (field, change) in cases {
             assert_eq!(errors(change), vec![(*field).to_owned()]);
-        }
-    }
-
-    #[test]
-    fn a_spec_may_come_back_without_what_is_empty() {
-        let old = json!({"spec": {"a": {"b": ""}, "grace": 0, "list": [{"c": {}, "d": 1}]}});
-        let same = json!({"spec": {"list": [{"d": 1}], "more": []}});
-        assert!(update(&old, &same).is_empty());
-        for other in [json!({"list": [{"d": 2}]}), json!({"list": []}), json!({"grace": 1})] {
-            assert_eq!(update(&old, &json!({"spec": other}))[0].field, "spec");
         }
     }
 

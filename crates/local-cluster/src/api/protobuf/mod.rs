@@ -129,7 +129,8 @@ fn put(
     Ok(())
 }
 
-fn is_zero(value: &Value) -> bool {
+/// Says whether a value is what protobuf has where nothing was said.
+pub(crate) fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,
