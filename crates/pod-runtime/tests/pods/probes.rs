@@ -153,7 +153,8 @@ fn readiness_follows_a_web_server() -> Result<(), Failed> {
     });
     run(&pod, "echo 204 Fine >/tmp/answer");
     until(&pod, |status| status.containers[0].ready);
-    assert!(bench.output(&spec.id, "main").contains("GET /healthz?x=1 HTTP/1.1"));
+    let asked = || bench.output(&spec.id, "main").contains("GET /healthz?x=1 HTTP/1.1");
+    eventually("it says what it was asked", asked);
     run(&pod, "echo 503 Not now >/tmp/answer");
     let lost = until(&pod, |status| !status.containers[0].ready);
     let why = "Readiness probe failed: HTTP probe failed with statuscode: 503";
@@ -172,7 +173,8 @@ fn a_web_server_may_speak_tls() -> Result<(), Failed> {
     let pod = bench.running(&spec);
     run(&pod, "echo 200 Fine >/tmp/answer");
     until(&pod, |status| status.containers[0].ready);
-    assert!(bench.output(&spec.id, "main").contains("GET /well HTTP/1.1"));
+    let asked = || bench.output(&spec.id, "main").contains("GET /well HTTP/1.1");
+    eventually("it says what it was asked", asked);
     run(&pod, "echo 500 Not now >/tmp/answer");
     let lost = until(&pod, |status| !status.containers[0].ready);
     let why = "Readiness probe failed: HTTP probe failed with statuscode: 500";
@@ -201,8 +203,9 @@ fn a_server_is_asked_by_grpc() -> Result<(), Failed> {
     };
     run(&pod, "echo 1 >/tmp/answer");
     until(&pod, |status| status.containers[0].ready);
-    assert!(bench.output(&spec.id, "main").contains("/grpc.health.v1.Health/Check"));
-    assert!(bench.output(&spec.id, "main").contains("store"));
+    let asked = |what| bench.output(&spec.id, "main").contains(what);
+    eventually("it was asked for its health", || asked("/grpc.health.v1.Health/Check"));
+    eventually("it was asked for the service", || asked("store"));
     run(&pod, "echo 2 >/tmp/answer");
     says("service unhealthy (responded with \"NOT_SERVING\")");
     until(&pod, |status| !status.containers[0].ready);
