@@ -14,7 +14,7 @@ use wire::frame::{Frame, Hello, Size};
 use wire::link::{Open, Record};
 
 /// How long anything may take before a test gives up.
-const DEADLINE: Duration = Duration::from_secs(15);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Weaver {
     pub(crate) folder: TempDir,

@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// How often a volume is looked at; far longer than anything takes.
-const LOOKS: u32 = 1000;
+const LOOKS: u32 = 4500;
 
 async fn map(client: &Client, name: &str, data: Value) {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");

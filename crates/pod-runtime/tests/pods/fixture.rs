@@ -17,7 +17,7 @@ use pod_runtime::spec::{
 use pod_runtime::{Error, Exec, Pod, Runtime, RuntimeConfig};
 
 /// How often a condition is looked at; with the pause between, far longer than anything takes.
-const LOOKS: u32 = 6000;
+const LOOKS: u32 = 18_000;
 pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
