@@ -8,7 +8,6 @@ use smoltcp::iface::{Interface, PollResult};
 use smoltcp::socket::tcp::{RecvError, Socket, State};
 use smoltcp::time::{Duration, Instant};
 
-use crate::TO_POD;
 use crate::host;
 use crate::nat::Pair;
 use crate::outbox::{Outbox, Port};
@@ -48,9 +47,6 @@ pub(crate) struct Flow {
     /// The host's socket has told of its end, which it does not do again.
     ending: bool,
     writable: bool,
-    /// It had its share of a cache that many use: all of it arrives before more is read, so that
-    /// the ring begins anew at its first byte and no more of it is touched.
-    draining: bool,
     /// The host has sent FIN, and the pod's FIN follows its last byte.
     host_done: bool,
     /// The pod has sent FIN, and it was passed on behind the last byte.
@@ -70,7 +66,6 @@ impl Flow {
             readable: false,
             ending: false,
             writable: false,
-            draining: false,
             host_done: false,
             pod_done: false,
             pod_reset: false,
@@ -175,9 +170,6 @@ impl Flow {
 
     fn host_to_pod(&mut self, share: usize) -> Result<(), Errno> {
         let socket = self.engine.socket();
-        if self.draining && socket.send_queue() > 0 {
-            return Ok(());
-        }
         while self.readable && !self.host_done && socket.send_queue() < share && socket.can_send() {
             let left = share - socket.send_queue();
             let mut room = 0;
@@ -199,7 +191,6 @@ impl Flow {
                 Err(error) => return Err(error),
             }
         }
-        self.draining = share < TO_POD && socket.send_queue() >= share;
         Ok(())
     }
 

@@ -22,8 +22,8 @@ use crate::timers::Timers;
 /// Bytes on their way to the pod at which the connections of one round share the space, so that
 /// what is read from the host is still in the processor's cache when it is sent on.
 const BUSY_BYTES: usize = 4 << 20;
-/// Less makes more wakes of the pod's program and more calls than the cache saves.
-const LEAST_SHARE: usize = 256 * 1024;
+/// Less would not fill two packets.
+const LEAST_SHARE: usize = 128 * 1024;
 
 /// All connections. Each has a socket set of its own, because smoltcp searches a set from its
 /// beginning for every packet.

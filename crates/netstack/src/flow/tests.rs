@@ -3,7 +3,7 @@
 //! Nothing here takes time: it is an argument.
 
 use super::*;
-use crate::TO_HOST;
+use crate::{TO_HOST, TO_POD};
 use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -41,7 +41,6 @@ struct Rig {
     pod_outbox: Outbox,
     server: OwnedFd,
     now: Instant,
-    share: usize,
 }
 
 impl Rig {
@@ -64,8 +63,8 @@ impl Rig {
         let (host, server) = pair_of(SocketType::STREAM);
         let pair = Pair { pod: (crate::POD_IP, 40000).into(), peer: (PEER, 80).into() };
         let flow = Flow::new(pair, host, engines.listen(pair.peer), Instant::ZERO);
-        let (now, share) = (Instant::ZERO, TO_POD);
-        Self { flow, net, outbox, pod, pod_socket, pod_net, pod_outbox, server, now, share }
+        let now = Instant::ZERO;
+        Self { flow, net, outbox, pod, pod_socket, pod_net, pod_outbox, server, now }
     }
 
     fn connected() -> Self {
@@ -96,7 +95,8 @@ impl Rig {
                 self.flow.on_packet(&mut self.net, &mut self.outbox, &buffer[..len], self.now);
                 quiet = false;
             }
-            let verdict = self.flow.service(&mut self.net, &mut self.outbox, self.now, self.share);
+            let verdict =
+                self.flow.service(&mut self.net, &mut self.outbox, self.now, crate::TO_POD);
             while let Ok(len) = rustix::io::read(self.pod_outbox.tun(), &mut buffer) {
                 let packet = Some(&buffer[..len]);
                 let mut port = Port { packet, outbox: &mut self.pod_outbox };
@@ -174,27 +174,6 @@ fn bytes_go_both_ways() {
     rig.flow.on_host(EventFlags::IN);
     rig.settle();
     assert_eq!(rig.pod().recv(|bytes| (4, bytes.to_vec())).unwrap(), b"pong");
-}
-
-#[test]
-fn who_had_its_share_of_the_cache_reads_on_when_all_has_arrived() {
-    for (share, queues) in [(TO_POD, (1000, 2000)), (1001, (1000, 1001)), (1000, (1000, 1000))] {
-        let mut rig = Rig { share, ..Rig::connected() };
-        let mut queue = || {
-            rustix::io::write(&rig.server, &[7; 1000]).unwrap();
-            rig.flow.on_host(EventFlags::IN);
-            rig.flow.service(&mut rig.net, &mut rig.outbox, rig.now, share);
-            rig.flow.engine.socket().send_queue()
-        };
-        assert_eq!((queue(), queue()), queues);
-        let mut arrived = 0;
-        for _ in 0..4 {
-            rig.settle();
-            arrived += rig.pod().recv(|bytes| (bytes.len(), bytes.len())).unwrap();
-            rig.now += Duration::from_secs(1);
-        }
-        assert_eq!(arrived, 2000);
-    }
 }
 
 #[test]
