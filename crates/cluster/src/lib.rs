@@ -22,6 +22,7 @@ pub mod keys;
 mod logs;
 pub mod pod;
 mod progress;
+pub mod rights;
 mod select;
 mod settings;
 mod watch;
