@@ -48,10 +48,8 @@ impl Service {
 pub struct Right {
     /// E.g. `create`.
     pub verb: &'static str,
-    /// E.g. `pods`.
+    /// As RBAC writes it: `pods`, or `pods/exec`.
     pub resource: &'static str,
-    /// E.g. `exec`; none for the resource itself.
-    pub subresource: Option<&'static str>,
     /// Whether the service works without it, if less well.
     pub optional: bool,
     /// What it is for.
@@ -59,36 +57,31 @@ pub struct Right {
 }
 
 impl Right {
-    /// Returns the resource as RBAC writes it: `pods/exec`.
+    /// Returns the resource and what is below it, if it is about that: `pods` and `exec`.
     #[must_use]
-    pub fn full_resource(&self) -> String {
-        match self.subresource {
-            Some(subresource) => format!("{}/{subresource}", self.resource),
-            None => self.resource.to_owned(),
+    pub fn parts(&self) -> (&'static str, Option<&'static str>) {
+        match self.resource.split_once('/') {
+            Some((resource, subresource)) => (resource, Some(subresource)),
+            None => (self.resource, None),
         }
     }
 
-    const fn on(
-        verb: &'static str,
-        resource: &'static str,
-        subresource: Option<&'static str>,
-        why: &'static str,
-    ) -> Self {
-        Self { verb, resource, subresource, optional: false, why }
+    const fn on(verb: &'static str, resource: &'static str, why: &'static str) -> Self {
+        Self { verb, resource, optional: false, why }
     }
 
     const fn pods(verb: &'static str, why: &'static str) -> Self {
-        Self::on(verb, "pods", None, why)
+        Self::on(verb, "pods", why)
     }
 
     const fn events(verb: &'static str) -> Self {
         let why = "tells how an image is fetched and why a weaver waits";
-        Self { optional: true, ..Self::on(verb, "events", None, why) }
+        Self { optional: true, ..Self::on(verb, "events", why) }
     }
 }
 
-const NAMESPACE: Right = Right::on("get", "namespaces", None, "/readyz looks whether it is there");
-const LOG: Right = Right::on("get", "pods", Some("log"), "reads what a program wrote");
+const NAMESPACE: Right = Right::on("get", "namespaces", "/readyz looks whether it is there");
+const LOG: Right = Right::on("get", "pods/log", "reads what a program wrote");
 
 const HANDLERS: [Right; 10] = [
     NAMESPACE,
@@ -111,10 +104,10 @@ const RELAY: [Right; 9] = [
     Right::pods("list", "begins to watch a weaver"),
     Right::pods("watch", "waits until a weaver runs, and notices its end"),
     LOG,
-    Right::on("get", "pods", Some("exec"), "opens a stream to loom-host"),
-    Right::on("create", "pods", Some("exec"), "opens a stream to loom-host"),
-    Right::on("get", "pods", Some("attach"), "opens a stream to an image's own program"),
-    Right::on("create", "pods", Some("attach"), "opens a stream to an image's own program"),
+    Right::on("get", "pods/exec", "opens a stream to loom-host"),
+    Right::on("create", "pods/exec", "opens a stream to loom-host"),
+    Right::on("get", "pods/attach", "opens a stream to an image's own program"),
+    Right::on("create", "pods/attach", "opens a stream to an image's own program"),
 ];
 
 const JANITOR: [Right; 3] = [
@@ -134,10 +127,10 @@ mod tests {
         for service in Service::ALL {
             let rights = service.rights();
             let asked: HashSet<_> =
-                rights.iter().map(|right| (right.verb, right.full_resource())).collect();
+                rights.iter().map(|right| (right.verb, right.resource)).collect();
             assert_eq!(asked.len(), rights.len(), "{}", service.name());
             for right in rights {
-                assert!(["pods", "events", "namespaces"].contains(&right.resource), "{right:?}");
+                assert!(["pods", "events", "namespaces"].contains(&right.parts().0), "{right:?}");
                 assert!(!right.verb.contains('*'), "{right:?}");
             }
         }
@@ -148,7 +141,7 @@ mod tests {
         let who = |verb: &str, resource: &str| {
             let has = |service: &Service| {
                 let mut rights = service.rights().iter();
-                rights.any(|right| right.verb == verb && right.full_resource() == resource)
+                rights.any(|right| right.verb == verb && right.resource == resource)
             };
             Service::ALL.iter().copied().filter(has).collect::<Vec<_>>()
         };
