@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::Parser;
+use cluster::rights::Service;
 use cluster::{Cluster, Settings, ToolsMount};
 use local_cluster::LocalCluster;
 use pod_runtime::{Runtime, RuntimeConfig};
@@ -189,7 +190,7 @@ impl Served {
             metrics: Metrics::install().doing("cannot count")?,
             shutdown: shutdown.clone(),
         };
-        let watch = handlers::watch_namespace(cluster.clone(), health);
+        let watch = cluster::watch_ready(cluster.clone(), Service::Handlers, health);
         let (interval, options) = (args.janitor.interval(), args.janitor.options());
         let sweeps = janitor::run_every(cluster.clone(), interval, options, shutdown.clone());
         Ok(Self {

@@ -59,7 +59,7 @@ pub enum Error {
     #[error(transparent)]
     Unreadable(#[from] crate::pod::Unreadable),
     /// We may not.
-    #[error("Kubernetes does not let this server {call}: add the verb to its role")]
+    #[error("Kubernetes does not let this server {call}: add the verb to its role{}", call.hint())]
     Forbidden {
         /// Verb, resource and namespace.
         call: Call,
@@ -174,6 +174,14 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Returns what else a refusal may mean: who may do something in one namespace may do nothing
+    /// in one that is not there.
+    fn hint(&self) -> &'static str {
+        if self.resource == "namespaces" { ", or create the namespace and its role" } else { "" }
+    }
+}
+
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} in namespace {}", self.verb, self.resource, self.namespace)
@@ -224,6 +232,7 @@ fn refusal(call: &Call, status: &Status) -> Error {
         (_, "Conflict") => Error::Changed { what },
         (_, "Expired" | "ResourceExpired") | (410, _) => Error::CursorExpired,
         (_, "Unauthorized") | (401, _) => Error::Unauthorized { message },
+        (400..=499, _) if is_admission(&message) => Error::Refused { message },
         (403, _) => forbidden(call, status),
         (429, _) => Error::TooMany { retry_after: retry_after(status) },
         (400, _) if call.verb == "list" && message.contains("continue") => Error::CursorExpired,
@@ -264,13 +273,32 @@ fn forbidden(call: &Call, status: &Status) -> Error {
     if causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating") {
         return Error::Namespace { namespace: call.namespace.clone(), why: ENDING_NAMESPACE };
     }
-    if message.contains(" cannot ") {
-        return Error::Forbidden { call: call.clone() };
+    if let Some(verb) = refused_verb(&message) {
+        return Error::Forbidden { call: Call { verb: verb.unwrap_or(call.verb), ..call.clone() } };
     }
     if message.contains("exceeded quota") || message.contains("failed quota") {
         return Error::Quota { message };
     }
     Error::Refused { message }
+}
+
+/// Finds RBAC's words, `User "x" cannot get resource "pods/exec" in API group ""`, and in them the
+/// verb where it is one that we know: one call may need two.
+fn refused_verb(message: &str) -> Option<Option<&'static str>> {
+    let mut after = message.split(" cannot ").skip(1);
+    after.find_map(|after| {
+        let (verb, rest) = after.split_once(' ')?;
+        let of_rbac = rest.starts_with("resource \"") || rest.starts_with("path \"");
+        of_rbac.then(|| VERBS.into_iter().find(|known| *known == verb))
+    })
+}
+
+const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
+
+/// Tells whether a webhook or a ValidatingAdmissionPolicy says no; its code is its own choice.
+fn is_admission(message: &str) -> bool {
+    let policy = message.contains("ValidatingAdmissionPolicy '");
+    (policy || message.contains("admission webhook \"")) && message.contains(" denied ")
 }
 
 fn retry_after(status: &Status) -> Duration {
@@ -329,6 +357,25 @@ mod tests {
             (403, "Forbidden", "exceeded quota: q, requested: pods=1", "quota_exceeded"),
             (403, "Forbidden", "violates PodSecurity \"restricted:latest\"", "refused_by_cluster"),
             (403, "", "admission webhook \"no.example\" denied the request", "refused_by_cluster"),
+            (
+                403,
+                "Forbidden",
+                "[maximum cpu usage per Container is 1, but limit is 2]",
+                "refused_by_cluster",
+            ),
+            (
+                403,
+                "",
+                "admission webhook \"a\" denied the request: you cannot do this",
+                "refused_by_cluster",
+            ),
+            (400, "", "admission webhook \"a\" denied the request: no", "refused_by_cluster"),
+            (
+                422,
+                "Invalid",
+                "ValidatingAdmissionPolicy 'a' with binding 'b' denied request: no",
+                "refused_by_cluster",
+            ),
             (422, "Invalid", "Pod \"x\" is invalid", "invalid"),
             (429, "TooManyRequests", "slow down", "cluster_overloaded"),
             (400, "BadRequest", "container \"weaver\" in pod is waiting to start", "not_running"),
@@ -343,11 +390,17 @@ mod tests {
 
     #[test]
     fn forbidden_names_verb_resource_and_namespace() {
-        let error = of(403, "Forbidden", "User \"x\" cannot create resource \"pods\"");
-        assert_eq!(
-            error.to_string(),
-            "Kubernetes does not let this server create pods in namespace ns: \
-             add the verb to its role"
-        );
+        // The verb is Kubernetes' own: a WebSocket needs two.
+        for verb in ["create", "get"] {
+            let words =
+                format!("pods \"x\" is forbidden: User \"x\" cannot {verb} resource \"pods\"");
+            assert_eq!(
+                of(403, "Forbidden", &words).to_string(),
+                format!(
+                    "Kubernetes does not let this server {verb} pods in namespace ns: \
+                     add the verb to its role"
+                )
+            );
+        }
     }
 }

@@ -11,8 +11,10 @@
 //! Pod      -> pod::read -> Found { weaver (phase, why), pod facts }   or Unreadable
 //! ```
 
+mod allowed;
 mod clock;
 mod connect;
+pub mod doctor;
 mod error;
 mod exec;
 mod found;
@@ -22,6 +24,7 @@ pub mod keys;
 mod logs;
 pub mod pod;
 mod progress;
+mod ready;
 pub mod rights;
 mod select;
 mod settings;
@@ -34,5 +37,6 @@ pub use exec::{CannotRun, Exec, ExecInput, ExecOutput, ExecRequest, Resizer};
 pub use found::{Change, Deletion, Found, Guard, Page, PodFacts, Query, Skipped};
 pub use logs::LogQuery;
 pub use progress::Progress;
+pub use ready::watch_ready;
 pub use settings::{Amounts, ClusterArgs, PullPolicy, Settings, ToolsMount, mebibytes, millicores};
 pub use weavers::Cluster;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -48,8 +48,22 @@ impl Cluster {
     /// # Errors
     /// [`Error::Config`] says what is missing and what to do.
     pub async fn connect(kubeconfig: Option<&Path>, settings: Settings) -> Result<Self> {
+        Self::connect_to(kubeconfig, None, settings).await
+    }
+
+    /// The same with a context of the kubeconfig that is not the current one.
+    pub(crate) async fn connect_to(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+        settings: Settings,
+    ) -> Result<Self> {
+        Self::of_config(connect::config(kubeconfig, context).await?, settings)
+    }
+
+    /// Makes the client.
+    pub(crate) fn of_config(config: Config, settings: Settings) -> Result<Self> {
         let clock = ServerClock::default();
-        let client = connect::client(connect::config(kubeconfig).await?, clock.clone())?;
+        let client = connect::client(config, clock.clone())?;
         let (tools_mount, reported) = (OnceCell::new(), Mutex::default());
         Ok(Self { inner: Arc::new(Inner { client, clock, settings, tools_mount, reported }) })
     }

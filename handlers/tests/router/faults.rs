@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cluster::rights::Service;
 use http::StatusCode;
 use serde_json::json;
 
@@ -124,7 +125,8 @@ async fn readiness_follows_the_namespace() {
     let Rig { fake, server } = rig().await;
     let words = "namespaces \"loom-weavers\" not found";
     fake.fail("get", Some(Fault::Status(404, "NotFound", words)));
-    let watching = handlers::watch_namespace(fake.cluster().await, server.health.clone());
+    let health = server.health.clone();
+    let watching = cluster::watch_ready(fake.cluster().await, Service::Handlers, health);
     let _task = service::Task::spawn(watching);
     until("it is noticed", || !server.health.is_ready()).await;
     let answer = server.get("/readyz").await;
