@@ -204,6 +204,8 @@ mod tests {
             "loom dev status --json",
             "loom dev reset --yes",
             "loom doctor --json",
+            "loom doctor --cluster --kubeconfig k --context c --skip images,network --json",
+            "loom doctor --cluster --local",
             "loom completions bash",
             "loom version",
         ] {

@@ -34,9 +34,9 @@ use crate::failure::{Doing, FAILED, Failure};
 use crate::verbs::dev::describe;
 
 /// The image of a weaver that asks for none: this machine's own programs.
-const HOST_IMAGE: &str = "loom.local/host";
+pub(crate) const HOST_IMAGE: &str = "loom.local/host";
 /// The image that holds `loom-host`: the running binary.
-const TOOLS_IMAGE: &str = "loom.local/tools";
+pub(crate) const TOOLS_IMAGE: &str = "loom.local/tools";
 /// What workers are worth starting for: few, because most of the work is waiting.
 const MAX_WORKERS: usize = 4;
 

@@ -276,7 +276,8 @@ fn forbidden(call: &Call, status: &Status) -> Error {
     if let Some(verb) = refused_verb(&message) {
         return Error::Forbidden { call: Call { verb: verb.unwrap_or(call.verb), ..call.clone() } };
     }
-    if message.contains("exceeded quota") || message.contains("failed quota") {
+    let quota = ["exceeded quota", "failed quota", "status unknown for quota"];
+    if quota.iter().any(|words| message.contains(words)) {
         return Error::Quota { message };
     }
     Error::Refused { message }
@@ -288,7 +289,7 @@ fn refused_verb(message: &str) -> Option<Option<&'static str>> {
     let mut after = message.split(" cannot ").skip(1);
     after.find_map(|after| {
         let (verb, rest) = after.split_once(' ')?;
-        let of_rbac = rest.starts_with("resource \"") || rest.starts_with("path \"");
+        let of_rbac = rest.starts_with("resource") || rest.starts_with("path");
         of_rbac.then(|| VERBS.into_iter().find(|known| *known == verb))
     })
 }
@@ -355,6 +356,7 @@ mod tests {
             (401, "Unauthorized", "Unauthorized", "cluster_unauthorized"),
             (403, "Forbidden", "User \"x\" cannot create resource \"pods\"", "cluster_forbidden"),
             (403, "Forbidden", "exceeded quota: q, requested: pods=1", "quota_exceeded"),
+            (403, "Forbidden", "status unknown for quota: q, resources: pods", "quota_exceeded"),
             (403, "Forbidden", "violates PodSecurity \"restricted:latest\"", "refused_by_cluster"),
             (403, "", "admission webhook \"no.example\" denied the request", "refused_by_cluster"),
             (

@@ -22,11 +22,14 @@ impl Doctor {
             .cluster
             .last_seen_time()
             .map(|there| skew(there.duration_since(service::clock::now())));
-        let api = match version {
-            Ok(info) => supported(&info.git_version, minor(&info.major, &info.minor)),
-            Err(error) => unreachable(&error),
+        let (api, version) = match version {
+            Ok(info) => (
+                Check::ok("api", "the API server answers"),
+                Some(supported(&info.git_version, minor(&info.major, &info.minor))),
+            ),
+            Err(error) => (unreachable(&error), None),
         };
-        std::iter::once(api).chain(clock).collect()
+        std::iter::once(api).chain(version).chain(clock).collect()
     }
 }
 
@@ -48,21 +51,21 @@ fn minor(major: &str, minor: &str) -> Option<u32> {
 fn supported(git_version: &str, minor: Option<u32>) -> Check {
     match minor {
         None => Check::warning(
-            "api",
+            "version",
             format!("Kubernetes {git_version}: this version cannot be read"),
             format!("use Kubernetes 1.{OLDEST} to 1.{TESTED}"),
         ),
         Some(minor) if minor < OLDEST => Check::failed(
-            "api",
+            "version",
             format!("Kubernetes {git_version} is older than 1.{OLDEST}"),
             format!("upgrade the cluster to 1.{OLDEST} or later"),
         ),
         Some(minor) if minor > TESTED => Check::warning(
-            "api",
+            "version",
             format!("Kubernetes {git_version} is newer than 1.{TESTED}, on which Loom is tested"),
             "look whether there is a newer Loom",
         ),
-        Some(_) => Check::ok("api", format!("Kubernetes {git_version} is supported")),
+        Some(_) => Check::ok("version", format!("Kubernetes {git_version} is supported")),
     }
 }
 
