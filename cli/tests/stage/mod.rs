@@ -10,6 +10,7 @@
 //! its own, `LOOM_TEST_ENTRY_IMAGE` one whose entrypoint is `stage/entry`, and `LOOM_TEST_TOOLS_IMAGE`
 //! the one that holds `loom-host`. Nothing else tells one cluster from another.
 
+pub(crate) mod admin;
 pub(crate) mod kube;
 pub(crate) mod server;
 

@@ -1,7 +1,11 @@
 //! An API server that is down, slow, overloaded, broken or wrong about the time: what comes of it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "fake_api/doctor.rs"]
+mod doctor;
 mod fake;
+#[path = "fake_api/rights.rs"]
+mod rights;
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;

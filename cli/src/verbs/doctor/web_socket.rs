@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use weaver::WeaverId;
 use wire::api::CreateWeaver;
 use wire::frame::Frame;
+use wire::problem::Code;
 
 use super::show::Step;
 use crate::args::Global;
@@ -90,7 +91,7 @@ impl WebSocket {
         let attached = client.attach(&view.attach_url, &options);
         let mut attach = match timeout(PATIENCE, attached).await {
             Err(_) => return Err("the weaver did not answer in time".to_owned()),
-            Ok(Err(error @ Error::Problem(_))) => return Err(error.to_string()),
+            Ok(Err(error)) if is_relays(&error) => return Err(error.to_string()),
             Ok(Err(error)) => return Ok(not_passed(&view.attach_url, &error)),
             Ok(Ok(attach)) => attach,
         };
@@ -138,6 +139,12 @@ async fn greeted(attach: &mut Attach) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         }
     }
+}
+
+/// Tells whether the relay itself may have said no. That there is no such path or weaver is said by
+/// somebody else: the weaver has just been made.
+fn is_relays(error: &Error) -> bool {
+    error.problem().is_some_and(|problem| problem.code != Code::NotFound)
 }
 
 fn not_passed(url: &str, error: &Error) -> Check {

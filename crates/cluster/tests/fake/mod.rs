@@ -7,6 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use cluster::doctor::{Aims, Doctor};
 use cluster::{Cluster, Settings};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -86,6 +87,13 @@ impl Fake {
         connect(self.address, settings).await
     }
 
+    /// Returns a doctor of it.
+    pub(crate) async fn doctor(&self) -> Doctor {
+        let folder = kubeconfig(self.address);
+        let path = folder.path().join("kubeconfig");
+        Doctor::connect(Some(&path), None, Aims::default()).await.unwrap()
+    }
+
     /// Returns from which versions on watches were asked for.
     pub(crate) fn versions(&self) -> Vec<String> {
         let asked = self.asked("GET");
@@ -109,14 +117,18 @@ pub(crate) async fn nobody(settings: Settings) -> Cluster {
 }
 
 async fn connect(address: std::net::SocketAddr, settings: Settings) -> Cluster {
+    let folder = kubeconfig(address);
+    Cluster::connect(Some(&folder.path().join("kubeconfig")), settings).await.unwrap()
+}
+
+fn kubeconfig(address: std::net::SocketAddr) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kubeconfig");
     let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "x",
         "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
         "users": [{"name": "u", "user": {}}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}]});
-    std::fs::write(&path, config.to_string()).unwrap();
-    Cluster::connect(Some(&path), settings).await.unwrap()
+    std::fs::write(folder.path().join("kubeconfig"), config.to_string()).unwrap();
+    folder
 }
 
 async fn handle(request: Request, seen: &Mutex<Vec<Asked>>, script: &Script) -> Response {
