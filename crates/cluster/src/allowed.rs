@@ -136,7 +136,8 @@ mod tests {
             (namespace, rule(&["get"], &["namespaces"], &["ns"]), true),
             (namespace, rule(&["get"], &["namespaces"], &["other"]), false),
         ] {
-            assert_eq!(allow(&[rule.clone()], &right, "ns"), allowed, "{right:?} {rule:?}");
+            let rules = std::slice::from_ref(&rule);
+            assert_eq!(allow(rules, &right, "ns"), allowed, "{right:?} {rule:?}");
         }
         let mut foreign = rule(&["get"], &["pods"], &[]);
         foreign.api_groups = Some(vec!["apps".to_owned()]);

@@ -55,6 +55,9 @@ async fn abuse_kubernetes_refuses_to_create() {
         (Fault::Garbage, 503),
         (Fault::Cut, 503),
         (Fault::Status(403, "Forbidden", "exceeded quota: q, requested: pods=1"), 429),
+        (Fault::Status(403, "Forbidden", "maximum cpu usage per Container is 1"), 403),
+        (Fault::Status(403, "", "admission webhook \"a\" denied the request: no"), 403),
+        (Fault::Status(400, "", "admission webhook \"a\" denied the request: no"), 403),
         (Fault::Status(403, "Forbidden", "violates PodSecurity \"restricted\""), 403),
         (Fault::Status(404, "NotFound", "namespaces \"loom-weavers\" not found"), 503),
         (Fault::Status(422, "Invalid", "Pod is invalid: spec.x"), 400),
@@ -67,7 +70,10 @@ async fn abuse_kubernetes_refuses_to_create() {
         }
         if status == 429 {
             assert!(answer.headers.contains_key("retry-after"));
-            assert!(answer.text.contains("exceeded quota"), "{}", answer.text);
+        }
+        if let (429 | 403, Fault::Status(_, _, words)) = (status, &fault) {
+            let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+            assert!(detail.contains(words), "{detail}");
         }
     }
     assert_eq!(fake.store().pods().len(), 1);

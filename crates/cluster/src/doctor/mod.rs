@@ -7,6 +7,7 @@
 mod access;
 mod api;
 mod images;
+mod made;
 mod namespaces;
 mod network;
 mod policies;
@@ -19,7 +20,7 @@ use crate::error::Result;
 use crate::rights::SYSTEM_NAMESPACE;
 use crate::settings::Settings;
 use crate::weavers::Cluster;
-use probe::Made;
+use made::Made;
 
 /// How something was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

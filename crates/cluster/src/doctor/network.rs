@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::io::AsyncBufReadExt;
@@ -16,9 +17,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, LogParams, PostParams};
 use tokio::time::timeout;
 
-use super::policies::{self, Way};
-use super::probe::{self, Waited};
-use super::{Check, Doctor};
+use super::policies::{self, Peer, Way};
+use super::probe::Waited;
+use super::{Check, Doctor, made};
 use crate::error::{Call, Error, Result};
 use crate::keys;
 
@@ -30,6 +31,8 @@ const SETTLE: Duration = Duration::from_secs(20);
 /// So many equal answers in a row are no accident.
 const SURE: usize = 4;
 
+/// The port of [`SERVE`] and [`ASK`].
+const PORT: i32 = 8080;
 /// Serves one file for ever.
 const SERVE: &str = "cd /probe && echo loom >index.html && exec httpd -f -p 8080 -h /probe";
 /// Asks for it again and again; an answer that does not come within a second is none.
@@ -61,7 +64,7 @@ impl Doctor {
     }
 
     async fn list_policies(&self) -> Result<Vec<NetworkPolicy>> {
-        let api = probe::policies(&self.cluster);
+        let api = made::policies(&self.cluster);
         let call = self.cluster.call("list", "networkpolicies", None);
         Ok(self.cluster.within(call, api.list(&ListParams::default())).await?.items)
     }
@@ -87,17 +90,19 @@ impl Doctor {
             let why = "the probe pods cannot reach each other even where a policy allows it";
             return Ok(unknown(why, "look at the cluster's network: pods must reach pods"));
         }
-        let inward = self.is_obeyed(Way::In, &mut lines, others).await?;
-        let outward = self.is_obeyed(Way::Out, &mut lines, others).await?;
+        let (from, to) = (ip(&client), ip(&server));
+        let inward = self.is_obeyed(Way::In, &mut lines, others, from).await?;
+        let outward = self.is_obeyed(Way::Out, &mut lines, others, to).await?;
         Ok(verdict(inward, outward, &nodes(&server, &client)))
     }
 
-    /// Denies one way, looks, and allows it again.
+    /// Denies one way, looks, and allows it again; `address` is that of the other end.
     async fn is_obeyed(
         &self,
         way: Way,
         lines: &mut Lines,
         others: &[NetworkPolicy],
+        address: Option<IpAddr>,
     ) -> Result<Obeyed> {
         self.put(way, None).await?;
         if settles(lines, "shut").await {
@@ -107,9 +112,13 @@ impl Doctor {
             return Ok(Obeyed::Yes);
         }
         self.put(way, Some(())).await?;
-        let about = self.labels(role(way));
+        let (about, labels) = (self.labels(role(way)), self.labels(role(way.back())));
         let lets_through = |policy: &&NetworkPolicy| {
-            policies::is_about(policy, &about) && policies::allows_some(policy, way)
+            policies::is_about(policy, &about)
+                && address.is_none_or(|address| {
+                    let peer = Peer { labels: &labels, address, port: PORT };
+                    policies::may_allow(policy, way, &peer)
+                })
         };
         let other = others.iter().find(lets_through);
         Ok(other.map_or(Obeyed::No, |policy| {
@@ -122,7 +131,7 @@ impl Doctor {
     }
 
     async fn put(&self, way: Way, allowed: Option<()>) -> Result<()> {
-        let (policy, api) = (self.policy(way, allowed)?, probe::policies(&self.cluster));
+        let (policy, api) = (self.policy(way, allowed)?, made::policies(&self.cluster));
         let name = policy.metadata.name.clone().unwrap_or_default();
         let call = self.cluster.call("update", "networkpolicies", Some(name.clone()));
         let params = PostParams::default();
@@ -130,7 +139,7 @@ impl Doctor {
     }
 
     fn policy(&self, way: Way, allowed: Option<()>) -> Result<NetworkPolicy> {
-        let peers = self.labels(role(if way == Way::In { Way::Out } else { Way::In }));
+        let peers = self.labels(role(way.back()));
         let about = self.labels(role(way));
         policies::policy(&self.name(role(way)), &about, way, allowed.map(|()| &peers))
     }
@@ -179,9 +188,16 @@ async fn settles(lines: &mut Lines, word: &str) -> bool {
     timeout(SETTLE, all_say_so).await.unwrap_or(false)
 }
 
+fn ip(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+}
+
+/// Returns where a pod is, as it stands in a URL.
 fn address(pod: &Pod) -> Option<String> {
-    let ip = pod.status.as_ref()?.pod_ip.clone().filter(|ip| !ip.is_empty())?;
-    Some(if ip.contains(':') { format!("[{ip}]") } else { ip })
+    ip(pod).map(|ip| match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    })
 }
 
 fn has_address(pod: &Pod) -> bool {
@@ -213,7 +229,10 @@ fn verdict(inward: Obeyed, outward: Obeyed, nodes: &str) -> Check {
         (Obeyed::Unclear(name), _) | (_, Obeyed::Unclear(name)) => {
             let why =
                 format!("policy {name} may be what let a denied connection through ({tried})");
-            let fix = format!("exclude pods with the label app={} from policy {name}", probe::APP);
+            let fix = format!(
+                "exclude pods with the label app={} from policy {name}",
+                keys::DOCTOR_VALUE
+            );
             return unknown(&why, &fix);
         }
         (Obeyed::No, Obeyed::No) => "not enforced: a denied connection went through, in and out",

@@ -1,174 +1,25 @@
-//! Pods and policies of the doctor's own: made, waited for, and removed whatever happens.
+//! Pods of the doctor's own: how they are written, and how they are waited for.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::core::{NamespaceResourceScope, Resource};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use weaver::Why;
 
 use super::Doctor;
 use crate::error::{Error, Result};
 use crate::watch::{self, Raw};
-use crate::weavers::Cluster;
 use crate::why::{self, Hope};
 use crate::{keys, why::why as why_of};
 
-/// The value of the label `app` on all of it.
-pub(super) const APP: &str = "loom-doctor";
-/// The label that tells the runs apart.
-const RUN: &str = "loom.dev/doctor-run";
 /// How long a probe pod may live at most, beyond the time it has for starting, in seconds.
 const LIFE: u64 = 180;
-/// How old something of another run is before it is taken for forgotten, in seconds.
-const FORGOTTEN: i64 = 3600;
-/// How often a removal that fails is tried again.
-const TRIES: usize = 3;
 /// The user of probe pods: nobody.
 const NOBODY: u64 = 65_534;
-
-/// What this run has made. Clones share it.
-#[derive(Clone)]
-pub(super) struct Made {
-    cluster: Cluster,
-    named: Arc<Mutex<Vec<Named>>>,
-    /// Creations under way: who does not wait for them any more must not outrun them.
-    creating: Arc<Mutex<JoinSet<()>>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Named {
-    Pod(String),
-    Policy(String),
-}
-
-impl Made {
-    pub(super) fn in_cluster(cluster: &Cluster) -> Self {
-        Self { cluster: cluster.clone(), named: Arc::default(), creating: Arc::default() }
-    }
-
-    pub(super) async fn pod(&self, pod: Pod) -> Result<Pod> {
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        self.create(self.cluster.pods(), "pods", Named::Pod(name), pod).await
-    }
-
-    pub(super) async fn policy(&self, policy: NetworkPolicy) -> Result<NetworkPolicy> {
-        let name = policy.metadata.name.clone().unwrap_or_default();
-        self.create(policies(&self.cluster), "networkpolicies", Named::Policy(name), policy).await
-    }
-
-    /// Creates something in a task of its own, so that it is known how that went even when nobody
-    /// waits for it any more.
-    async fn create<K>(
-        &self,
-        api: Api<K>,
-        resource: &'static str,
-        named: Named,
-        object: K,
-    ) -> Result<K>
-    where
-        K: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static,
-    {
-        let (tell, told) = oneshot::channel();
-        let cluster = self.cluster.clone();
-        lock(&self.named).push(named);
-        lock(&self.creating).spawn(async move {
-            let params = PostParams::default();
-            let call = cluster.call("create", resource, None);
-            // Who waited may have gone.
-            let _ = tell.send(cluster.within(call, api.create(&params, &object)).await);
-        });
-        told.await.unwrap_or_else(|_| Err(Error::unavailable("it was not made")))
-    }
-
-    /// Removes all of it, and returns what is left.
-    pub(super) async fn remove_all(&self) -> Vec<String> {
-        let mut creating = std::mem::take(&mut *lock(&self.creating));
-        while creating.join_next().await.is_some() {}
-        let named = std::mem::take(&mut *lock(&self.named));
-        let mut left = Vec::new();
-        for one in named {
-            if let Err(error) = self.remove(&one).await {
-                left.push(format!("{}: {error}", one.words(&self.cluster.settings().namespace)));
-            }
-        }
-        left
-    }
-
-    async fn remove(&self, named: &Named) -> Result<()> {
-        let mut removed = Ok(());
-        for _ in 0..TRIES {
-            removed = match named {
-                Named::Pod(name) => delete(&self.cluster, self.cluster.pods(), "pods", name).await,
-                Named::Policy(name) => {
-                    delete(&self.cluster, policies(&self.cluster), "networkpolicies", name).await
-                }
-            };
-            if !matches!(&removed, Err(error) if error.is_transient()) {
-                break;
-            }
-        }
-        removed
-    }
-
-    /// Removes what a run has left that was killed: what has ended, and what is old.
-    pub(super) async fn remove_forgotten(&self) -> Result<()> {
-        let cluster = &self.cluster;
-        let params = ListParams::default().labels(&format!("{}={APP}", keys::APP));
-        let pods = cluster.pods();
-        let found = cluster.within(cluster.call("list", "pods", None), pods.list(&params)).await?;
-        let now = cluster.now().await?.as_second();
-        for pod in found.items {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            let ended = matches!(phase, Some("Succeeded" | "Failed"));
-            let made = pod.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second());
-            if ended || made.is_some_and(|made| now - made > FORGOTTEN) {
-                let name = pod.metadata.name.unwrap_or_default();
-                delete(cluster, cluster.pods(), "pods", &name).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Named {
-    fn words(&self, namespace: &str) -> String {
-        match self {
-            Self::Pod(name) => format!("pod {namespace}/{name}"),
-            Self::Policy(name) => format!("networkpolicy {namespace}/{name}"),
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(super) fn policies(cluster: &Cluster) -> Api<NetworkPolicy> {
-    Api::namespaced(cluster.client().clone(), &cluster.settings().namespace)
-}
-
-async fn delete<K>(cluster: &Cluster, api: Api<K>, resource: &'static str, name: &str) -> Result<()>
-where
-    K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let call = cluster.call("delete", resource, Some(name.to_owned()));
-    match cluster.within(call, api.delete(name, &DeleteParams::default())).await {
-        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
 
 /// Reads an object that is written here.
 pub(super) fn object<K: DeserializeOwned>(value: Value) -> Result<K> {
@@ -186,13 +37,16 @@ pub(super) enum Waited {
 impl Doctor {
     /// Returns the labels of a pod of this run, so that policies can tell it from all others.
     pub(super) fn labels(&self, role: &str) -> BTreeMap<String, String> {
-        [(keys::APP, APP.to_owned()), (RUN, format!("{}-{role}", self.aims.run))]
-            .map(|(key, value)| (key.to_owned(), value))
-            .into()
+        [
+            (keys::APP, keys::DOCTOR_VALUE.to_owned()),
+            (keys::DOCTOR_RUN, format!("{}-{role}", self.aims.run)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
     }
 
     pub(super) fn name(&self, role: &str) -> String {
-        format!("{APP}-{}-{role}", self.aims.run)
+        format!("{}-{}-{role}", keys::DOCTOR_VALUE, self.aims.run)
     }
 
     /// Makes a pod that pod security `restricted` allows and that ends by itself.
@@ -290,8 +144,10 @@ fn ended() -> Why {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::Aims;
+    use super::super::made::Made;
     use super::*;
     use crate::settings::Settings;
+    use crate::weavers::Cluster;
 
     /// Returns a doctor of a cluster that is not there.
     pub(crate) fn doctor() -> Doctor {

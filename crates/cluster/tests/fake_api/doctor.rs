@@ -120,6 +120,19 @@ async fn who_may_not_ask_or_cannot_is_told_so() {
     }
 }
 
+/// Takes all that is made and deleted, and never says how it fares.
+fn takes_all(asked: &Asked) -> Answer {
+    match asked.method.as_str() {
+        "POST" => Answer::json(StatusCode::CREATED, &asked.body),
+        "DELETE" => Answer::json(StatusCode::OK, &json!({"kind": "Status"})),
+        "GET" if !asked.query.contains("watch") => Answer::json(
+            StatusCode::OK,
+            &json!({"metadata": {"resourceVersion": "1"}, "items": []}),
+        ),
+        _ => Answer::Never,
+    }
+}
+
 /// The doctor is dropped while it waits for its pod; a creation whose answer is still to come is
 /// waited for, so that nothing outlives the clean-up.
 #[tokio::test]
@@ -127,24 +140,10 @@ async fn abuse_whatever_it_made_is_removed() {
     let asked_for = Arc::new(Notify::new());
     let tell = asked_for.clone();
     let fake = Fake::start(move |asked| {
-        let is_list = asked.method == "GET" && !asked.query.contains("watch");
-        match (asked.method.as_str(), asked.path.contains("networkpolicies")) {
-            ("GET", true) => Answer::json(
-                StatusCode::OK,
-                &json!({"metadata": {"resourceVersion": "1"}, "items": []}),
-            ),
-            ("GET", false) if is_list => Answer::json(
-                StatusCode::OK,
-                &json!({"metadata": {"resourceVersion": "1"}, "items": []}),
-            ),
-            ("POST", false) => {
-                tell.notify_one();
-                Answer::json(StatusCode::CREATED, &asked.body)
-            }
-            ("POST", true) => Answer::json(StatusCode::CREATED, &asked.body),
-            ("DELETE", _) => Answer::json(StatusCode::OK, &json!({"kind": "Status"})),
-            _ => Answer::Never,
+        if asked.method == "POST" && asked.path.ends_with("/pods") {
+            tell.notify_one();
         }
+        takes_all(asked)
     })
     .await;
     let doctor = fake.doctor().await;
@@ -164,7 +163,11 @@ async fn abuse_whatever_it_made_is_removed() {
     gone.sort();
     assert_eq!(gone, made);
     assert!(made.len() >= 3, "{made:?}");
-    // What pod security `restricted` asks for, and an end of its own.
+    asks_for_little(&fake);
+}
+
+/// What pod security `restricted` asks for, and an end of its own.
+fn asks_for_little(fake: &Fake) {
     let pods = fake.asked("POST");
     let pod = pods.iter().find(|asked| asked.path.ends_with("/pods")).unwrap();
     let spec = &pod.body["spec"];
@@ -175,15 +178,15 @@ async fn abuse_whatever_it_made_is_removed() {
 
 #[tokio::test]
 async fn what_another_run_has_left_is_removed() {
-    let old = json!({"metadata": {"name": "loom-doctor-old-server",
-        "creationTimestamp": "2025-03-03T10:00:00Z"}, "status": {"phase": "Failed"}});
-    let lives = json!({"metadata": {"name": "loom-doctor-now-server",
-        "creationTimestamp": "2025-03-03T10:00:00Z"}, "status": {"phase": "Running"}});
+    let made = |name: &str, time: &str| json!({"metadata": {"name": name, "creationTimestamp": time}, "spec": {}});
+    // By the cluster's clock one is an hour and a second old, the other a minute younger.
+    let old = made("loom-doctor-old-server", "2001-03-03T08:59:59Z");
+    let young = made("loom-doctor-now-server", "2001-03-03T09:00:59Z");
     let fake = Fake::start(move |asked| match asked.method.as_str() {
         "GET" => Answer::json(
             StatusCode::OK,
             &json!({"metadata": {"resourceVersion": "1"}, "items": match asked.query.contains("app%3Dloom-doctor") {
-                true => json!([old, lives]),
+                true => json!([old, young]),
                 false => json!([]),
             }}),
         ),
@@ -195,8 +198,12 @@ async fn what_another_run_has_left_is_removed() {
     let checks = doctor.check(Topic::Network).await;
     assert!(checks[1].detail.contains("exceeded quota: q"), "{checks:?}");
     let gone = fake.asked("DELETE");
-    assert_eq!(gone.len(), 1, "{gone:?}");
-    assert!(gone[0].path.ends_with("/loom-doctor-old-server"), "{gone:?}");
+    let paths: Vec<_> = gone.iter().map(|asked| asked.path.as_str()).collect();
+    let pod = "/api/v1/namespaces/loom-weavers/pods/loom-doctor-old-server";
+    let policy = "/apis/networking.k8s.io/v1/namespaces/loom-weavers/networkpolicies/\
+        loom-doctor-old-server";
+    assert_eq!(paths[..2], [pod, policy]);
+    assert!(!paths.iter().any(|path| path.contains("loom-doctor-now")), "{paths:?}");
 }
 
 #[tokio::test]
