@@ -272,6 +272,9 @@ mod tests {
             ("loom frobnicate", "frobnicate"),
             ("loom ps --local --server-url http://a", "--local"),
             ("loom new --rm --no-attach", "--no-attach"),
+            ("loom doctor --kubeconfig k", "--cluster"),
+            ("loom doctor --cluster --skip api", "skip"),
+            ("loom doctor --cluster --local --context c", "--local"),
         ] {
             let error = parse(line).unwrap_err();
             let text = one_line(&error);
