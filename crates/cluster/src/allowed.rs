@@ -18,41 +18,42 @@ impl Cluster {
     /// # Errors
     /// When the cluster does not answer.
     pub async fn missing_rights(&self, service: Service) -> Result<Vec<Call>> {
-        let Some(rules) = self.rules().await? else { return Ok(Vec::new()) };
+        self.missing_in(service, &self.settings().namespace).await
+    }
+
+    async fn missing_in(&self, service: Service, namespace: &str) -> Result<Vec<Call>> {
+        let Some(rules) = self.rules(namespace).await? else { return Ok(Vec::new()) };
         let mut missing = Vec::new();
         for right in service.rights().iter().filter(|right| !right.optional) {
             // Rules may be told incompletely; the answer to a question is the truth.
-            if !allow(&rules, right, &self.settings().namespace) && !self.may(right).await? {
-                missing.push(self.call(right.verb, right.resource, None));
+            if !allow(&rules, right, namespace) && !self.may(right, namespace).await? {
+                missing.push(Call::new(right.verb, right.resource, namespace, None));
             }
         }
         Ok(missing)
     }
 
-    async fn rules(&self) -> Result<Option<Vec<ResourceRule>>> {
+    async fn rules(&self, namespace: &str) -> Result<Option<Vec<ResourceRule>>> {
         let api = Api::<SelfSubjectRulesReview>::all(self.client().clone());
-        let namespace = Some(self.settings().namespace.clone());
-        let review = SelfSubjectRulesReview {
-            spec: SelfSubjectRulesReviewSpec { namespace },
-            ..SelfSubjectRulesReview::default()
-        };
-        let (call, params) =
-            (self.call("create", "selfsubjectrulesreviews", None), PostParams::default());
+        let spec = SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) };
+        let review = SelfSubjectRulesReview { spec, ..SelfSubjectRulesReview::default() };
+        let call = Call::new("create", "selfsubjectrulesreviews", namespace, None);
+        let params = PostParams::default();
         let answer = answer(self.within(call, api.create(&params, &review)).await)?;
         Ok(answer.and_then(|review| Some(review.status?.resource_rules)))
     }
 
-    async fn may(&self, right: &Right) -> Result<bool> {
+    async fn may(&self, right: &Right, namespace: &str) -> Result<bool> {
         let api = Api::<SelfSubjectAccessReview>::all(self.client().clone());
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(attributes(right, &self.settings().namespace)),
+                resource_attributes: Some(attributes(right, namespace)),
                 ..SelfSubjectAccessReviewSpec::default()
             },
             ..SelfSubjectAccessReview::default()
         };
-        let (call, params) =
-            (self.call("create", "selfsubjectaccessreviews", None), PostParams::default());
+        let call = Call::new("create", "selfsubjectaccessreviews", namespace, None);
+        let params = PostParams::default();
         let answer = answer(self.within(call, api.create(&params, &review)).await)?;
         Ok(answer.and_then(|review| review.status).is_none_or(|status| status.allowed))
     }

@@ -166,6 +166,15 @@ pub struct Call {
 }
 
 impl Call {
+    pub(crate) fn new(
+        verb: &'static str,
+        resource: &'static str,
+        namespace: &str,
+        name: Option<String>,
+    ) -> Self {
+        Self { verb, resource, namespace: namespace.to_owned(), name }
+    }
+
     fn what(&self) -> String {
         match &self.name {
             Some(name) => name.clone(),

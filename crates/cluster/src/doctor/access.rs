@@ -41,8 +41,7 @@ impl Doctor {
     async fn has_account(&self, service: Service) -> Result<bool> {
         let namespace = &self.aims.system_namespace;
         let api = Api::<ServiceAccount>::namespaced(self.cluster.client().clone(), namespace);
-        let call = self.cluster.call("get", "serviceaccounts", None);
-        let call = Call { namespace: namespace.clone(), ..call };
+        let call = Call::new("get", "serviceaccounts", namespace, None);
         let found = self.cluster.within(call, api.get_opt(service.name())).await;
         Ok(found?.is_some())
     }
@@ -111,8 +110,8 @@ impl Doctor {
             ..SubjectAccessReview::default()
         };
         let api = Api::<SubjectAccessReview>::all(self.cluster.client().clone());
-        let (call, params) =
-            (self.cluster.call("create", "subjectaccessreviews", None), PostParams::default());
+        let call = Call::new("create", "subjectaccessreviews", &self.aims.namespace, None);
+        let params = PostParams::default();
         let answer = self.cluster.within(call, api.create(&params, &review)).await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::{Check, Doctor};
-use crate::error::Error;
+use crate::error::{Call, Error};
 
 /// The oldest and the newest Kubernetes 1.x for which this Loom is made and on which it is tested.
 const OLDEST: u32 = 30;
@@ -15,7 +15,7 @@ const HARMFUL: SignedDuration = SignedDuration::from_secs(300);
 
 impl Doctor {
     pub(super) async fn api(&self) -> Vec<Check> {
-        let call = self.cluster.call("get", "version", None);
+        let call = Call::new("get", "version", &self.aims.namespace, None);
         let version = self.cluster.within(call, self.cluster.client().apiserver_version()).await;
         // Even a refusal tells the time.
         let clock = self

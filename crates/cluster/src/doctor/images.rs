@@ -42,8 +42,7 @@ impl Doctor {
     async fn deployed(&self) -> Vec<String> {
         let namespace = &self.aims.system_namespace;
         let api = Api::<Deployment>::namespaced(self.cluster.client().clone(), namespace);
-        let call = self.cluster.call("get", "deployments", None);
-        let call = Call { namespace: namespace.clone(), ..call };
+        let call = Call::new("get", "deployments", namespace, None);
         let found = self.cluster.within(call, api.get(Service::Handlers.name())).await;
         let pod = found.ok().and_then(|deployment| deployment.spec?.template.spec);
         let containers = pod.into_iter().flat_map(|pod| pod.containers);
@@ -92,7 +91,7 @@ impl Doctor {
         let api = Api::<Event>::namespaced(self.cluster.client().clone(), namespace);
         let params = ListParams::default()
             .fields(&format!("involvedObject.kind=Pod,involvedObject.name={name}"));
-        let call = self.cluster.call("list", "events", None);
+        let call = Call::new("list", "events", namespace, None);
         let events = self.cluster.within(call, api.list(&params)).await;
         let mut events = events.into_iter().flat_map(|list| list.items);
         let pulled = events.find(|event| event.reason.as_deref() == Some("Pulled"));

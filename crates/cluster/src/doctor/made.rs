@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::error::{Error, Result};
+use crate::error::{Call, Error, Result};
 use crate::keys;
 use crate::weavers::Cluster;
 
@@ -43,7 +43,7 @@ impl Made {
 
     pub(super) async fn pod(&self, pod: Pod) -> Result<Pod> {
         let name = pod.metadata.name.clone().unwrap_or_default();
-        self.create(self.cluster.pods(), "pods", Named::Pod(name), pod).await
+        self.create(pods(&self.cluster), "pods", Named::Pod(name), pod).await
     }
 
     pub(super) async fn policy(&self, policy: NetworkPolicy) -> Result<NetworkPolicy> {
@@ -68,7 +68,7 @@ impl Made {
         lock(&self.named).push(named);
         lock(&self.creating).spawn(async move {
             let params = PostParams::default();
-            let call = cluster.call("create", resource, None);
+            let call = call(&cluster, "create", resource, None);
             // Who waited may have gone.
             let _ = tell.send(cluster.within(call, api.create(&params, &object)).await);
         });
@@ -93,7 +93,7 @@ impl Made {
         let mut removed = Ok(());
         for _ in 0..TRIES {
             removed = match named {
-                Named::Pod(name) => delete(&self.cluster, self.cluster.pods(), "pods", name).await,
+                Named::Pod(name) => delete(&self.cluster, pods(&self.cluster), "pods", name).await,
                 Named::Policy(name) => {
                     delete(&self.cluster, policies(&self.cluster), "networkpolicies", name).await
                 }
@@ -107,7 +107,7 @@ impl Made {
 
     /// Removes what a run has left that was killed.
     pub(super) async fn remove_forgotten(&self) -> Result<()> {
-        forgotten(&self.cluster, self.cluster.pods(), "pods").await?;
+        forgotten(&self.cluster, pods(&self.cluster), "pods").await?;
         match forgotten(&self.cluster, policies(&self.cluster), "networkpolicies").await {
             // A cluster may not have them, and an image can be tried without.
             Err(Error::NotFound { .. } | Error::Forbidden { .. }) => Ok(()),
@@ -129,15 +129,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Returns the pods of the namespace that is looked at.
+pub(super) fn pods(cluster: &Cluster) -> Api<Pod> {
+    Api::namespaced(cluster.client().clone(), &cluster.settings().namespace)
+}
+
+/// Returns its NetworkPolicies.
 pub(super) fn policies(cluster: &Cluster) -> Api<NetworkPolicy> {
     Api::namespaced(cluster.client().clone(), &cluster.settings().namespace)
+}
+
+fn call(
+    cluster: &Cluster,
+    verb: &'static str,
+    resource: &'static str,
+    name: Option<String>,
+) -> Call {
+    Call::new(verb, resource, &cluster.settings().namespace, name)
 }
 
 async fn delete<K>(cluster: &Cluster, api: Api<K>, resource: &'static str, name: &str) -> Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let call = cluster.call("delete", resource, Some(name.to_owned()));
+    let call = call(cluster, "delete", resource, Some(name.to_owned()));
     match cluster.within(call, api.delete(name, &DeleteParams::default())).await {
         Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
         Err(error) => Err(error),
@@ -149,7 +164,7 @@ where
     K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
 {
     let params = ListParams::default().labels(&format!("{}={}", keys::APP, keys::DOCTOR_VALUE));
-    let found = cluster.within(cluster.call("list", resource, None), api.list(&params)).await?;
+    let found = cluster.within(call(cluster, "list", resource, None), api.list(&params)).await?;
     let now = cluster.now().await?.as_second();
     for object in found.items {
         let meta = object.meta();

@@ -5,7 +5,7 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 
-use super::{Check, Doctor};
+use super::{Check, Doctor, made};
 use crate::error::{Call, ENDING_NAMESPACE, Error};
 
 /// The label of a namespace by which pod security is enforced in it.
@@ -38,8 +38,7 @@ impl Doctor {
     /// Returns a namespace that can be used, or what is wrong.
     async fn namespace(&self, name: &str) -> Result<Namespace, Check> {
         let api = Api::<Namespace>::all(self.cluster.client().clone());
-        let call =
-            Call { namespace: name.to_owned(), ..self.cluster.call("get", "namespaces", None) };
+        let call = Call::new("get", "namespaces", name, None);
         let found = self.cluster.within(call, api.get(name)).await;
         let phase = |namespace: &Namespace| namespace.status.as_ref()?.phase.clone();
         match found {
@@ -99,8 +98,8 @@ impl Doctor {
                 "securityContext": {"privileged": true}}]}});
         let pod: Pod = super::probe::object(pod)?;
         let params = PostParams { dry_run: true, ..PostParams::default() };
-        let call = self.cluster.call("create", "pods", None);
-        match self.cluster.within(call, self.cluster.pods().create(&params, &pod)).await {
+        let call = Call::new("create", "pods", &self.aims.namespace, None);
+        match self.cluster.within(call, made::pods(&self.cluster).create(&params, &pod)).await {
             Ok(_) => Ok(None),
             Err(Error::Refused { message } | Error::Invalid { message }) => {
                 Ok(Some(message.chars().take(120).collect()))

@@ -65,7 +65,7 @@ impl Doctor {
 
     async fn list_policies(&self) -> Result<Vec<NetworkPolicy>> {
         let api = made::policies(&self.cluster);
-        let call = self.cluster.call("list", "networkpolicies", None);
+        let call = Call::new("list", "networkpolicies", &self.aims.namespace, None);
         Ok(self.cluster.within(call, api.list(&ListParams::default())).await?.items)
     }
 
@@ -133,7 +133,7 @@ impl Doctor {
     async fn put(&self, way: Way, allowed: Option<()>) -> Result<()> {
         let (policy, api) = (self.policy(way, allowed)?, made::policies(&self.cluster));
         let name = policy.metadata.name.clone().unwrap_or_default();
-        let call = self.cluster.call("update", "networkpolicies", Some(name.clone()));
+        let call = Call::new("update", "networkpolicies", &self.aims.namespace, Some(name.clone()));
         let params = PostParams::default();
         self.cluster.within(call, api.replace(&name, &params, &policy)).await.map(drop)
     }
@@ -149,8 +149,8 @@ impl Doctor {
         let name = self.name(role);
         let container = Some(keys::CONTAINER.to_owned());
         let params = LogParams { container, follow: true, ..LogParams::default() };
-        let call = self.cluster.call("get", "pods/log", Some(name.clone()));
-        let pods = self.cluster.pods();
+        let call = Call::new("get", "pods/log", &self.aims.namespace, Some(name.clone()));
+        let pods = made::pods(&self.cluster);
         let log = self.cluster.within(call, pods.log_stream(&name, &params)).await?;
         Ok(log.lines().boxed())
     }

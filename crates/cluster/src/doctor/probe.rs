@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use weaver::Why;
 
-use super::Doctor;
+use super::{Doctor, made};
 use crate::error::{Error, Result};
 use crate::watch::{self, Raw};
 use crate::why::{self, Hope};
@@ -99,7 +99,7 @@ impl Doctor {
         last: &mut Option<Why>,
     ) -> Result<Waited> {
         let fields = Some(format!("metadata.name={name}"));
-        let (cluster, pods) = (self.cluster.clone(), self.cluster.pods());
+        let (cluster, pods) = (self.cluster.clone(), made::pods(&self.cluster));
         let mut states = pin!(watch::objects(cluster, pods, "pods", None, fields));
         let mut hope = Hope::default();
         while let Some(state) = states.next().await {
