@@ -236,8 +236,8 @@ fn variables(world: &World, site: &Site, namespace: &str) -> Vec<(String, String
 /// Makes weavers by calls that may be cut off and made again.
 #[derive(Clone)]
 pub(crate) struct Maker {
-    client: Client,
-    runtime: Arc<Runtime>,
+    pub(crate) client: Client,
+    pub(crate) runtime: Arc<Runtime>,
 }
 
 impl Maker {
@@ -262,8 +262,16 @@ impl Maker {
 
     /// Makes a weaver that only waits.
     pub(crate) fn idle(&self, key: &str) -> Result<String, client::Error> {
-        let (command, args) = (vec!["sleep".to_owned()], vec!["1000".to_owned()]);
-        let ask = CreateWeaver { command, args, tty: Some(false), ..CreateWeaver::default() };
-        self.create(&ask, key).map(|view| view.id)
+        self.create(&idle(), key).map(|view| view.id)
     }
+
+    /// Makes such a weaver by a call that cannot be made again.
+    pub(crate) fn idle_once(&self) -> Result<String, client::Error> {
+        self.runtime.block_on(self.client.create(&idle(), None)).map(|view| view.id)
+    }
+}
+
+fn idle() -> CreateWeaver {
+    let (command, args) = (vec!["sleep".to_owned()], vec!["1000".to_owned()]);
+    CreateWeaver { command, args, tty: Some(false), ..CreateWeaver::default() }
 }

@@ -56,6 +56,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Returns for how long a watch that says nothing is believed: no server lets one go on for
+    /// longer than it was asked to.
+    #[must_use]
+    pub fn believed(&self) -> Duration {
+        self.watch_span + self.watch_span / 4
+    }
+
     /// Returns what a weaver that asked for `resources` may use at most here.
     #[must_use]
     pub fn limits_of(&self, resources: &Resources) -> Amounts {
@@ -246,6 +253,11 @@ mod tests {
     fn flags_default_to_the_documents_values() {
         let args = Program::parse_from(["program"]).cluster;
         assert_eq!(Settings::from(&args), Settings::default());
+    }
+
+    #[test]
+    fn abuse_a_watch_that_silently_stops_is_noticed_within_a_minute() {
+        assert!(Settings::default().believed() <= Duration::from_secs(60));
     }
 
     #[test]

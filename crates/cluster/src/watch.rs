@@ -234,7 +234,8 @@ where
     }
 
     async fn start(&mut self, version: &str) -> Result<Open<K>> {
-        let span = self.cluster.settings().watch_span;
+        let settings = self.cluster.settings();
+        let (span, believed) = (settings.watch_span, settings.believed());
         let params = WatchParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
@@ -244,7 +245,7 @@ where
         };
         let call = self.call("watch");
         let events = self.cluster.within(call, self.api.watch(&params, version)).await?.boxed();
-        Ok(Open { events, believed_until: Instant::now() + span + span / 4 })
+        Ok(Open { events, believed_until: Instant::now() + believed })
     }
 
     fn take(&mut self, event: WatchEvent<K>) -> Result<Option<Raw<K>>> {

@@ -9,20 +9,25 @@ use crate::{ApiError, App};
 
 /// How often a list that the cluster forgot in the middle is begun again.
 const RESTARTS: usize = 3;
+/// How often a page is asked for again when the cluster asks to wait.
+const WAITS: usize = 3;
 
 /// Reads a whole list. When the cluster forgets where it was, the list is begun again and what was
-/// given already is left out.
+/// given already is left out; when it asks to wait in the middle, that is done.
 pub(crate) struct Pages {
     app: App,
     query: Query,
     given: HashSet<WeaverId>,
     restarts: usize,
+    waits: usize,
+    /// Something was given: from then on nobody can be told to come back later.
+    begun: bool,
     over: bool,
 }
 
 impl Pages {
     pub(crate) fn new(app: App, query: Query) -> Self {
-        Self { app, query, given: HashSet::new(), restarts: 0, over: false }
+        Self { app, query, given: HashSet::new(), restarts: 0, waits: 0, begun: false, over: false }
     }
 
     /// Returns the next weavers; `None` when there are no more.
@@ -32,6 +37,7 @@ impl Pages {
         }
         let page = self.page().await?;
         self.over = page.next.is_none();
+        self.begun = true;
         self.query.cursor = page.next;
         let mut found = page.found;
         found.retain(|found| self.given.insert(found.weaver.id));
@@ -44,6 +50,12 @@ impl Pages {
                 Err(cluster::Error::CursorExpired) if self.restarts < RESTARTS => {
                     self.restarts += 1;
                     self.query.cursor = None;
+                }
+                Err(cluster::Error::TooMany { retry_after })
+                    if self.begun && self.waits < WAITS =>
+                {
+                    self.waits += 1;
+                    tokio::time::sleep(retry_after).await;
                 }
                 result => return Ok(result?),
             }

@@ -145,8 +145,8 @@ async fn an_old_cursor_is_gone() {
     assert_eq!(answer.problem().1, "cursor_expired");
 }
 
-#[tokio::test]
-async fn a_list_that_fails_in_the_middle_is_no_whole_list() {
+/// More weavers than a page of Kubernetes has.
+async fn two_pages() -> Rig {
     let Rig { fake, server } = rig().await;
     server.made().await;
     let sample = fake.store().pods()[0].clone();
@@ -157,6 +157,29 @@ async fn a_list_that_fails_in_the_middle_is_no_whole_list() {
         pod["metadata"]["labels"]["weaver-id"] = json!(other);
         fake.store().plant(pod);
     }
+    Rig { fake, server }
+}
+
+/// The cluster asks to wait, or has forgotten where it was: all are listed, each once.
+#[tokio::test]
+async fn abuse_429_and_410_in_the_middle_of_a_paged_list() {
+    for (fault, lists) in [
+        (Fault::TooMany(1), 3),
+        (Fault::Status(410, "Expired", "the continue token is too old"), 4),
+    ] {
+        let Rig { fake, server } = two_pages().await;
+        fake.calls();
+        fake.fail_once("list continued", fault);
+        let listed = ids(&server.get("/api/weavers").await.json());
+        assert_eq!(listed.len(), 601);
+        assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), 601);
+        assert_eq!(fake.calls().len(), lists);
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_fails_in_the_middle_is_no_whole_list() {
+    let Rig { fake, server } = two_pages().await;
     fake.fail_once("list continued", Fault::Status(500, "InternalError", "no leader"));
     let asked = request(http::Method::GET, "/api/weavers").body(Body::empty()).unwrap();
     let answer = server.router.clone().oneshot(asked).await.unwrap();

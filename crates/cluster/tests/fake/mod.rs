@@ -1,6 +1,7 @@
 //! An API server below the client: plain HTTP on loopback that answers as it is told.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -26,6 +27,7 @@ pub(crate) struct Asked {
     pub(crate) nth: usize,
     /// How many watches came before it.
     pub(crate) nth_watch: usize,
+    at: Instant,
 }
 
 /// What is answered.
@@ -101,6 +103,13 @@ impl Fake {
         parts.filter_map(|part| Some(part.strip_prefix("resourceVersion=")?.to_owned())).collect()
     }
 
+    /// Returns how long before each request nothing was asked; the first has nothing before it.
+    pub(crate) fn pauses(&self) -> Vec<Duration> {
+        let asked = self.asked("");
+        let earlier = asked.first().into_iter().chain(&asked);
+        asked.iter().zip(earlier).map(|(asked, earlier)| asked.at - earlier.at).collect()
+    }
+
     /// Returns the requests of this method, or all.
     pub(crate) fn asked(&self, method: &str) -> Vec<Asked> {
         let asked = self.asked.lock().unwrap();
@@ -131,6 +140,11 @@ fn kubeconfig(address: std::net::SocketAddr) -> tempfile::TempDir {
     folder
 }
 
+#[expect(clippy::disallowed_methods, reason = "tells when it was asked")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 async fn handle(request: Request, seen: &Mutex<Vec<Asked>>, script: &Script) -> Response {
     let (parts, body) = request.into_parts();
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
@@ -144,6 +158,7 @@ async fn handle(request: Request, seen: &Mutex<Vec<Asked>>, script: &Script) -> 
             body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
             nth: seen.iter().filter(of_script).count(),
             nth_watch: seen.iter().filter(|asked| asked.query.contains("watch=true")).count(),
+            at: now(),
         };
         seen.push(asked.clone());
         asked
