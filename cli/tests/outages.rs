@@ -2,8 +2,9 @@
 //! is told so in time, what was promised is there afterwards, and once.
 //!
 //! `LOOM_TEST_RESTART` names the command that kills a part of the cluster of `LOOM_TEST_KUBECONFIG`
-//! and starts it again: `COMMAND PART SECONDS`, with the parts' names as Kubernetes has them. Nothing
-//! else may run on that cluster meanwhile; the tests wait for each other.
+//! and starts it again: `COMMAND PART SECONDS`, with the parts' names as Kubernetes has them. A local
+//! cluster has only one part, which stands for the API server. Nothing else may run on that cluster
+//! meanwhile; the tests wait for each other.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 #[expect(dead_code, reason = "other suites need the rest of it")]
@@ -32,11 +33,15 @@ fn main() -> ExitCode {
     support::heed_interrupts();
     let args = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let lacking = part::lacking();
-    match lacking {
-        Some(why) => eprintln!("ignored: {why}"),
-        None => stage::server::build_servers(),
+    lacking.iter().flatten().for_each(|why| eprintln!("ignored: {why}"));
+    if lacking.contains(&None) {
+        stage::server::build_servers();
     }
-    let cases = [api_server::CASES, etcd::CASES, node::CASES].concat();
-    let trial = |case| support::trial(case).with_ignored_flag(lacking.is_some());
-    libtest_mimic::run(&args, cases.iter().map(trial).collect()).exit_code()
+    let [api, other] = lacking.map(|why| why.is_some());
+    let trials = |cases: &[support::Case], ignored| -> Vec<_> {
+        cases.iter().map(|case| support::trial(case).with_ignored_flag(ignored)).collect()
+    };
+    let others = [etcd::CASES, node::CASES].concat();
+    let all = [trials(api_server::CASES, api), trials(&others, other)];
+    libtest_mimic::run(&args, all.into_iter().flatten().collect()).exit_code()
 }

@@ -26,7 +26,7 @@ const SECONDS: u32 = 5;
 
 fn creates() {
     let stage = Stage::with(NO_ROOM);
-    let made = makers::during(&stage, || Outage::begins(PART, SECONDS, &stage.kube).ends());
+    let made = makers::during(&stage, || Outage::begins(PART, SECONDS, &stage).ends());
     makers::each_is_there_once(&stage, &made);
     drop(stage);
     works(&mut Stage::new());
@@ -41,7 +41,7 @@ fn attach() {
     let writer = stage.weaver("", LINES);
     let mut reader = Reader::new(&stage, &writer);
     reader.until("line 40.");
-    let outage = Outage::begins(PART, SECONDS, &stage.kube);
+    let outage = Outage::begins(PART, SECONDS, &stage);
     terminal.sees(&format!("come back with: loom attach {id}"));
     assert_eq!(terminal.end(), 255);
     let refused = stage.run(&format!("attach {id}"), &[]);
@@ -61,7 +61,7 @@ fn attach() {
 fn lists() {
     let mut stage = Stage::new();
     let ids: Vec<_> = (0..3).map(|_| stage.weaver("", "sleep 1000")).collect();
-    let outage = Outage::begins(PART, SECONDS, &stage.kube);
+    let outage = Outage::begins(PART, SECONDS, &stage);
     let mut refused = 0;
     while !outage.is_over() {
         let output = stage.run("ps --json", &[]);
@@ -99,7 +99,7 @@ fn start() {
     let cordon = Cordon(&stage);
     let first = Waits::of(&stage, "first");
     until("it waits for a node", || stage.kube.pods().len() == 1);
-    let outage = Outage::begins(PART, SECONDS, &stage.kube);
+    let outage = Outage::begins(PART, SECONDS, &stage);
     let second = Waits::of(&stage, "second");
     outage.ends();
     drop(cordon);
@@ -144,7 +144,7 @@ fn sweep() {
     let mut stderr = child.stderr.take().unwrap();
     fcntl_setpipe_size(&stderr, 4096).unwrap();
     until("some are deleted", || stage.kube.pods().len() < EXPIRED);
-    let outage = Outage::begins(PART, SECONDS, &stage.kube);
+    let outage = Outage::begins(PART, SECONDS, &stage);
     // It goes on when somebody reads, and finds nobody to ask.
     let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();

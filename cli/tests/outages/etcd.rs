@@ -15,7 +15,7 @@ const SECONDS: u32 = 20;
 
 fn creates() {
     let stage = Stage::with(NO_ROOM);
-    let made = makers::during(&stage, || Outage::of("etcd", SECONDS, &stage.kube).ends());
+    let made = makers::during(&stage, || Outage::of("etcd", SECONDS, &stage).ends());
     makers::each_is_there_once(&stage, &made);
     drop(stage);
     works(&mut Stage::new());
@@ -28,7 +28,7 @@ fn terminal() {
     let writer = stage.weaver("", LINES);
     let mut reader = Reader::new(&stage, &writer);
     reader.until("line 40.");
-    let outage = Outage::of("etcd", SECONDS, &stage.kube);
+    let outage = Outage::of("etcd", SECONDS, &stage);
     terminal.send("for n in 1 2 3 4 5 6 7; do sleep 3; echo beat''$n.; done\r");
     terminal.sees("\nbeat6.");
     terminal.send("echo go''on\r");

@@ -23,7 +23,7 @@ fn containerd() {
 }
 
 /// The session goes on; whoever resumes misses no byte, whoever comes back finds the same shell.
-fn under_a_terminal(part: &'static str, seconds: u32) {
+fn under_a_terminal(part: &str, seconds: u32) {
     let mut stage = Stage::new();
     let mut terminal = stage.shell("new --name shell");
     terminal.send("kept=ye''s\r");
@@ -31,7 +31,7 @@ fn under_a_terminal(part: &'static str, seconds: u32) {
     let writer = stage.weaver("", LINES);
     let mut reader = Reader::new(&stage, &writer);
     reader.until("line 40.");
-    let outage = Outage::of(part, seconds, &stage.kube);
+    let outage = Outage::of(part, seconds, &stage);
     terminal.sees(&format!("come back with: loom attach {id}"));
     assert_eq!(terminal.end(), 255);
     outage.ends();
@@ -59,7 +59,7 @@ fn away() {
     let mut terminal = stage.shell("new --name shell");
     terminal.send("kept=ye''s\r");
     let id = stage.only_id();
-    let outage = Outage::of("kubelet", AWAY, &stage.kube);
+    let outage = Outage::of("kubelet", AWAY, &stage);
     assert_eq!(terminal.end(), 255);
     until("its status is unknown", || stage.find(&id).unwrap()["status"] == "Unknown");
     let view = stage.find(&id).unwrap();

@@ -1,24 +1,21 @@
 //! A part of the cluster that is killed and comes back.
 
-use std::ffi::OsString;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::thread::JoinHandle;
 
 use crate::stage::Stage;
 use crate::stage::kube::Kube;
-use crate::support::{code, show, until};
+use crate::support::{code, show, unsupported, until};
 
-fn command() -> Option<OsString> {
-    std::env::var_os("LOOM_TEST_RESTART")
-}
-
-/// Says why nothing can be killed here.
-pub(crate) fn lacking() -> Option<&'static str> {
+/// Says why the API server cannot be killed here, and why other parts cannot.
+pub(crate) fn lacking() -> [Option<String>; 2] {
     if !crate::stage::is_given() {
-        return Some("LOOM_TEST_KUBECONFIG is not set, and a local cluster has no such parts");
+        let one = "a local cluster is one process, and LOOM_TEST_KUBECONFIG names no other";
+        return [unsupported(), Some(one.to_owned())];
     }
-    let none = command().is_none();
-    none.then_some("LOOM_TEST_RESTART is not set: a command that kills a part of the cluster")
+    let none = std::env::var_os("LOOM_TEST_RESTART").is_none();
+    let why = "LOOM_TEST_RESTART names no command that kills a part of the cluster";
+    [(); 2].map(|()| none.then(|| why.to_owned()))
 }
 
 /// The time in which a part is dead.
@@ -29,17 +26,16 @@ pub(crate) struct Outage<'a> {
 
 impl<'a> Outage<'a> {
     /// Kills a part; it is started again so many seconds later.
-    pub(crate) fn of(part: &'static str, seconds: u32, kube: &'a Kube) -> Self {
-        let mut restart = Command::new(command().unwrap());
-        restart.arg(part).arg(seconds.to_string()).stdin(Stdio::null());
+    pub(crate) fn of(part: &str, seconds: u32, stage: &'a Stage) -> Self {
+        let mut restart = stage.restart(part, seconds);
         let command = std::thread::spawn(move || restart.output().unwrap());
-        Self { kube, command: Some(command) }
+        Self { kube: &stage.kube, command: Some(command) }
     }
 
     /// Kills a part without which the cluster answers nothing, and waits until that is so.
-    pub(crate) fn begins(part: &'static str, seconds: u32, kube: &'a Kube) -> Self {
-        let outage = Self::of(part, seconds, kube);
-        until("the cluster does not answer", || !kube.is_well());
+    pub(crate) fn begins(part: &str, seconds: u32, stage: &'a Stage) -> Self {
+        let outage = Self::of(part, seconds, stage);
+        until("the cluster does not answer", || !stage.kube.is_well());
         assert!(!outage.is_over(), "it was not seen to be away");
         outage
     }

@@ -207,6 +207,27 @@ impl Stage {
         serde_json::from_str(&text(&output.stdout)).unwrap()
     }
 
+    /// Prepares what kills a part of the cluster and starts it again so many seconds later. The local
+    /// cluster is one process.
+    pub(crate) fn restart(&self, part: &str, seconds: u32) -> Command {
+        let mut command = match std::env::var_os("LOOM_TEST_RESTART") {
+            Some(given) if is_given() => {
+                let mut command = Command::new(given);
+                command.arg(part);
+                command
+            }
+            _ => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", r#"kill -9 "$1" && sleep "$2" && exec "$0" dev --detach"#]);
+                shell.arg(loom()).arg(self.world.daemon().as_raw_nonzero().to_string());
+                shell.env_clear().envs(self.world.variables());
+                shell
+            }
+        };
+        command.arg(seconds.to_string()).stdin(Stdio::null());
+        command
+    }
+
     /// Returns the caller of this deployment's API.
     pub(crate) fn maker(&self) -> Maker {
         Maker::new(&format!("http://{}", self.handlers.address), TOKEN)

@@ -296,7 +296,7 @@ pub(crate) fn trial((name, run): &Case) -> Trial {
 }
 
 /// Returns why there can be no local cluster here.
-fn unsupported() -> Option<String> {
+pub(crate) fn unsupported() -> Option<String> {
     let doctor = Command::new(loom()).args(["doctor", "--json"]).output().unwrap();
     let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
     if report["ok"] == true {
