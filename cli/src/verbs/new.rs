@@ -1,7 +1,6 @@
 //! `loom new`: a fresh weaver, and this terminal in it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use weaver::{
     Branch, Env, FieldError, Image, OrgId, Publish, RepoUrl, Tags, Terminal, Ttl, WeaverId,
@@ -18,14 +17,6 @@ use crate::printable::printable;
 use crate::server::{self, Api};
 use crate::session::wait::{self, Ready, Waited};
 use crate::session::{self, End, Signals, tty};
-
-/// Between the tries to make a weaver while the cluster is away.
-const PAUSES: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-];
 
 /// Make a weaver and attach this terminal to it
 #[derive(Debug, clap::Args)]
@@ -179,7 +170,7 @@ async fn create(
 ) -> Result<Option<WeaverView>, Failure> {
     let key = uuid::Uuid::new_v4().simple().to_string();
     let request = request(args, env);
-    let made = persistently(api, &request, &key);
+    let made = api.create(&request, &key);
     tokio::pin!(made);
     tokio::select! {
         view = &mut made => view.map(Some).map_err(|error| Failure::of_field(error, flag)),
@@ -190,24 +181,6 @@ async fn create(
             Ok(None)
         }
     }
-}
-
-/// Asks for the weaver; again, with the same key, where nobody knows whether it is made: a pod of
-/// which its owner was not told would be left.
-async fn persistently(
-    api: &Api,
-    request: &CreateWeaver,
-    key: &str,
-) -> Result<WeaverView, client::Error> {
-    for pause in PAUSES {
-        match api.client.create(request, Some(key)).await {
-            Err(client::Error::Later(_) | client::Error::Broken(_)) => {
-                tokio::time::sleep(pause).await;
-            }
-            result => return result,
-        }
-    }
-    api.client.create(request, Some(key)).await
 }
 
 impl Args {
