@@ -1,6 +1,7 @@
 //! Lists: page by page from the cluster, each weaver once.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use cluster::{Found, Page, Query};
 use weaver::WeaverId;
@@ -11,6 +12,8 @@ use crate::{ApiError, App};
 const RESTARTS: usize = 3;
 /// How often a page is asked for again when the cluster asks to wait.
 const WAITS: usize = 3;
+/// How long it may ask for: whoever reads the list waits too, for a minute in all.
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// Reads a whole list. When the cluster forgets where it was, the list is begun again and what was
 /// given already is left out; when it asks to wait in the middle, that is done.
@@ -51,14 +54,16 @@ impl Pages {
                     self.restarts += 1;
                     self.query.cursor = None;
                 }
-                Err(cluster::Error::TooMany { retry_after })
-                    if self.begun && self.waits < WAITS =>
-                {
+                Err(cluster::Error::TooMany { retry_after }) if self.may_wait(retry_after) => {
                     self.waits += 1;
                     tokio::time::sleep(retry_after).await;
                 }
                 result => return Ok(result?),
             }
         }
+    }
+
+    fn may_wait(&self, wait: Duration) -> bool {
+        self.begun && self.waits < WAITS && wait <= LONGEST
     }
 }
