@@ -19,6 +19,8 @@ mod plain_client;
 mod refused;
 #[path = "life/rights.rs"]
 mod rights;
+#[path = "life/shards.rs"]
+mod shards;
 #[path = "life/start.rs"]
 mod start;
 #[path = "life/web_socket.rs"]
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         whole::CASES,
         entrypoint::CASES,
         expiry::CASES,
+        shards::CASES,
         start::CASES,
         plain_client::CASES,
         rights::CASES,

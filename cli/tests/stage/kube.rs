@@ -47,14 +47,23 @@ impl Kube {
     /// Makes a namespace, with the security level that a deployment has.
     pub(crate) fn create_namespace(kubeconfig: &Path) -> Self {
         let name = format!("loom-life-{}", uuid::Uuid::new_v4().simple());
-        let mut kube = Self::connect(kubeconfig, &name);
+        Self::connect(kubeconfig, &name).made()
+    }
+
+    /// Makes another namespace of the same cluster.
+    pub(crate) fn create_another(&self, name: &str) -> Self {
+        let client = self.client.clone();
+        Self { runtime: runtime(), namespace: name.to_owned(), client, own: false }.made()
+    }
+
+    fn made(mut self) -> Self {
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
-        let namespace = json!({"metadata": {"name": name, "labels": labels}});
+        let namespace = json!({"metadata": {"name": self.namespace, "labels": labels}});
         let namespace: Namespace = serde_json::from_value(namespace).unwrap();
-        let api = Api::all(kube.client.clone());
-        kube.runtime.block_on(api.create(&PostParams::default(), &namespace)).unwrap();
-        kube.own = true;
-        kube
+        let api = Api::all(self.client.clone());
+        self.runtime.block_on(api.create(&PostParams::default(), &namespace)).unwrap();
+        self.own = true;
+        self
     }
 
     fn api(&self) -> Api<Pod> {

@@ -67,6 +67,8 @@ pub(crate) struct Stage {
     pub(crate) handlers: Server,
     pub(crate) relay: Server,
     pub(crate) kube: Kube,
+    /// The namespaces over which its weavers are spread, if they are.
+    pub(crate) shards: Vec<Kube>,
     variables: Vec<(String, String)>,
     pub(crate) image: String,
     world: World,
@@ -79,9 +81,20 @@ impl Stage {
 
     /// Makes one whose servers have more settings.
     pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
+        Self::on(settings, 0)
+    }
+
+    /// Makes one whose weavers are spread over so many namespaces.
+    pub(crate) fn sharded(number: usize) -> Self {
+        Self::on(&[("LOOM_SERVER_WEAVER_NAMESPACE_SHARDS", &number.to_string())], number)
+    }
+
+    fn on(settings: &[(&str, &str)], shards: usize) -> Self {
         let world = World::new();
         let site = Site::find(&world);
         let kube = Kube::create_namespace(&site.kubeconfig);
+        let shard = |nth| kube.create_another(&format!("{}-{nth}", kube.namespace));
+        let shards = (0..shards).map(shard).collect();
         std::fs::write(world.path("server-token"), TOKEN).unwrap();
         let mut variables = variables(&world, &site, &kube.namespace);
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
@@ -93,7 +106,7 @@ impl Stage {
         variables.push(("LOOM_SERVER_RELAY_URL".to_owned(), relay_url));
         let handlers =
             Server::start("loom-handlers", "LOOM_SERVER_LISTEN", &variables, log("handlers.log"));
-        Self { handlers, relay, kube, variables, image: site.image, world }
+        Self { handlers, relay, kube, shards, variables, image: site.image, world }
     }
 
     /// Returns an image whose entrypoint is `stage/entry`, with the arguments `by default`.

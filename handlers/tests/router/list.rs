@@ -66,6 +66,27 @@ async fn long_lists_are_streamed_page_by_page() {
 }
 
 #[tokio::test]
+async fn pages_on_which_a_filter_leaves_nobody_are_no_trouble() {
+    let Rig { fake, server } = rig().await;
+    server.made().await;
+    let sample = fake.store().pods()[0].clone();
+    for nth in 0..1100 {
+        let mut pod = sample.clone();
+        let other = format!("W-018e2b3c-4d5e-7f8a-9b0c-{nth:012}");
+        pod["metadata"]["name"] = json!(pod_name(&other));
+        pod["metadata"]["labels"]["weaver-id"] = json!(other);
+        fake.store().plant(pod);
+    }
+    let pods = fake.store().pods();
+    let none = server.get("/api/weavers?status=Running").await;
+    assert_eq!(none.text, r#"{"weavers":[],"next":null}"#);
+    for nth in [600, 1100] {
+        fake.store().run(pods[nth]["metadata"]["name"].as_str().unwrap());
+    }
+    assert_eq!(ids(&server.get("/api/weavers?status=Running").await.json()).len(), 2);
+}
+
+#[tokio::test]
 async fn filters_narrow() {
     let Rig { fake, server } = rig().await;
     let web = server.create(json!({"tags": {"team": "web"}})).await.json()["id"].clone();

@@ -10,5 +10,6 @@ mod abuse;
 mod create;
 mod faults;
 mod list;
+mod shards;
 mod streams;
 mod weavers;
