@@ -35,7 +35,7 @@ fn lives() {
     stage.ok(&format!("extend {id} 8"), &[]);
     assert!(stage.shards[place].span(&id).1 > before);
     let twice = stage.run("new --no-attach --name api -- sleep 1000", &[]);
-    assert_eq!(code(&twice), 1, "{}", show(&twice));
+    assert_eq!(code(&twice), 255, "{}", show(&twice));
     stage.ok(&format!("rm {id}"), &[]);
     until("it is gone", || !places(&stage).contains_key(&id));
 }

@@ -66,9 +66,9 @@ pub(crate) struct Stage {
     // Ended in this order: the servers, their weavers, the cluster.
     pub(crate) handlers: Server,
     pub(crate) relay: Server,
-    pub(crate) kube: Kube,
-    /// The namespaces over which its weavers are spread, if they are.
+    /// The namespaces over which its weavers are spread, if they are; their calls are made by `kube`.
     pub(crate) shards: Vec<Kube>,
+    pub(crate) kube: Kube,
     variables: Vec<(String, String)>,
     pub(crate) image: String,
     world: World,
