@@ -65,7 +65,7 @@ struct Args {
 
 /// Makes one call; what it creates is returned.
 enum Target {
-    Ours(Ours),
+    Ours(Box<Ours>),
     Bare(Box<Bare>),
 }
 
@@ -113,12 +113,12 @@ fn new_id() -> WeaverId {
 impl Target {
     async fn new(args: &Args) -> Self {
         match args.whom {
-            Whom::Ours => Self::Ours(Ours {
+            Whom::Ours => Self::Ours(Box::new(Ours {
                 client: hyper_util::client::legacy::Client::builder(TokioExecutor::new())
                     .build(HttpConnector::new()),
                 url: args.url.clone(),
                 token: args.token.clone(),
-            }),
+            })),
             Whom::Bare => Self::Bare(Box::new(Bare::new(args).await)),
         }
     }

@@ -12,13 +12,17 @@ use crate::rights::{Right, Service};
 use crate::weavers::Cluster;
 
 impl Cluster {
-    /// Returns what this process may not do and `service` must, in the namespace: one call while all
-    /// is well. A cluster that cannot be asked lacks nothing.
+    /// Returns what this process may not do and `service` must, in the weavers' namespaces: one call
+    /// each while all is well. A cluster that cannot be asked lacks nothing.
     ///
     /// # Errors
     /// When the cluster does not answer.
     pub async fn missing_rights(&self, service: Service) -> Result<Vec<Call>> {
-        self.missing_in(service, &self.settings().namespace).await
+        let mut missing = Vec::new();
+        for namespace in self.settings().namespaces() {
+            missing.extend(self.missing_in(service, &namespace).await?);
+        }
+        Ok(missing)
     }
 
     async fn missing_in(&self, service: Service, namespace: &str) -> Result<Vec<Call>> {

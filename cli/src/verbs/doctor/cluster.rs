@@ -25,7 +25,7 @@ pub(crate) struct Aims {
     /// Context of the kubeconfig; the current one without it
     #[arg(long, value_name = "NAME", requires = "cluster", conflicts_with = "local")]
     context: Option<String>,
-    /// Namespace in which weavers live
+    /// Namespace in which weavers live; one of them where they are spread over several
     #[arg(long, value_name = "NAME", requires = "cluster", default_value = "loom-weavers")]
     weaver_namespace: String,
     /// Namespace in which the services run

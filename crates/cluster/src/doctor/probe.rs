@@ -99,8 +99,10 @@ impl Doctor {
         last: &mut Option<Why>,
     ) -> Result<Waited> {
         let fields = Some(format!("metadata.name={name}"));
+        let namespace = self.aims.namespace.clone();
+        let what = watch::What { resource: "pods", namespace, labels: None, fields };
         let (cluster, pods) = (self.cluster.clone(), made::pods(&self.cluster));
-        let mut states = pin!(watch::objects(cluster, pods, "pods", None, fields));
+        let mut states = pin!(watch::objects(cluster, pods, what));
         let mut hope = Hope::default();
         while let Some(state) = states.next().await {
             let pod = match state {

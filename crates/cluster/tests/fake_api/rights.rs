@@ -1,11 +1,14 @@
 //! Which rights a service lacks, as an authorizer of any kind tells it.
 
+use std::num::NonZeroU16;
+
 use axum::http::StatusCode;
+use cluster::Settings;
 use cluster::rights::Service;
 use serde_json::{Value, json};
 
-use super::fake;
-use crate::fake::Answer;
+use super::{fake, settings};
+use crate::fake::{Answer, Fake};
 
 fn rules(verbs: &[&str], incomplete: bool) -> Answer {
     let status = json!({"incomplete": incomplete, "nonResourceRules": [], "resourceRules": [
@@ -46,6 +49,20 @@ async fn what_the_rules_do_not_show_is_asked_for() {
         .map(|asked| &asked.body["spec"]["resourceAttributes"]["verb"])
         .collect();
     assert_eq!(verbs, ["create", "patch", "delete"]);
+}
+
+#[tokio::test]
+async fn every_namespace_of_weavers_is_asked_about() {
+    let fake = Fake::start(|asked| match &asked.body["spec"]["namespace"] {
+        namespace if namespace == "loom-weavers-0" => rules(&ALL, false),
+        namespace if namespace == "loom-weavers-1" => rules(&["get", "list", "watch"], false),
+        _ => allowed(false),
+    })
+    .await;
+    let cluster = fake.cluster(Settings { shards: NonZeroU16::new(2), ..settings() }).await;
+    let missing = cluster.missing_rights(Service::Janitor).await.unwrap();
+    let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    assert_eq!(missing, ["delete pods in namespace loom-weavers-1"]);
 }
 
 #[tokio::test]
