@@ -202,7 +202,8 @@ impl Server {
         let said = (format!("{} {}", call.verb, call.kind), call.namespace.clone());
         self.calls.lock().unwrap().push(said);
         if self.forbidden.lock().unwrap().contains(&call.namespace) {
-            return status(403, "Forbidden", "User \"fake\" cannot do this");
+            let words = format!("User \"fake\" cannot {} resource \"{}\"", call.verb, call.kind);
+            return status(403, "Forbidden", &words);
         }
         let hook = self.hooks.lock().unwrap().remove(call.verb);
         if let Some(hook) = hook {
