@@ -62,6 +62,7 @@ fn all() {
     for (what, many) in [("listed", 24), ("expired", 24), ("deleted", 24), ("failed", 0)] {
         assert_eq!(report[what], many, "{what} in {report}");
     }
-    assert_eq!(report["calls"], 3 + 24, "a page a shard, and a deletion each");
+    // A page a shard, and a deletion each: again for those that a scheduler has changed meanwhile.
+    assert!(report["calls"].as_u64().unwrap() >= 3 + 24, "{report}");
     until("all are gone", || stage.shards.iter().all(|shard| shard.pods().is_empty()));
 }
