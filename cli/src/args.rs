@@ -204,8 +204,6 @@ mod tests {
             "loom dev status --json",
             "loom dev reset --yes",
             "loom doctor --json",
-            "loom doctor --cluster --kubeconfig k --context c --skip images,network --json",
-            "loom doctor --cluster --local",
             "loom completions bash",
             "loom version",
         ] {
@@ -272,9 +270,6 @@ mod tests {
             ("loom frobnicate", "frobnicate"),
             ("loom ps --local --server-url http://a", "--local"),
             ("loom new --rm --no-attach", "--no-attach"),
-            ("loom doctor --kubeconfig k", "--cluster"),
-            ("loom doctor --cluster --skip api", "skip"),
-            ("loom doctor --cluster --local --context c", "--local"),
         ] {
             let error = parse(line).unwrap_err();
             let text = one_line(&error);

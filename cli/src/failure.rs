@@ -76,7 +76,7 @@ impl From<client::Error> for Failure {
         match &error {
             client::Error::LoggedOut { .. } => Self::new("the server does not take this token")
                 .next("set LOOM_TOKEN or LOOM_TOKEN_FILE"),
-            client::Error::Problem(problem) | client::Error::Later(problem) => of_problem(problem),
+            client::Error::Problem(problem) => of_problem(problem),
             client::Error::Broken(Some(source)) => Self::new(format!("{error}: {source}")),
             _ => failure,
         }

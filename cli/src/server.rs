@@ -1,23 +1,12 @@
 //! Which server is meant, and the client that calls it.
 
-use std::time::Duration;
-
 use client::{Client, Server, Token};
 use weaver::WeaverId;
-use wire::api::{CreateWeaver, WeaverView};
 
 use crate::args::Global;
 use crate::config::{Config, Context, Dirs, LOCAL, Memory, Remembered};
 use crate::dev;
 use crate::failure::{Doing, Failure};
-
-/// Between the tries to make a weaver while its cluster is away.
-const PAUSES: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-];
 
 /// A server with what this user keeps about it.
 #[derive(Debug)]
@@ -115,24 +104,6 @@ impl Api {
     pub(crate) fn remember(&self, id: &WeaverId) {
         let id = id.to_string();
         let _ = Memory::change(&self.dirs, &self.key, |entry| entry.uses(&id));
-    }
-
-    /// Makes a weaver. Asks again, with the same key, where nobody knows whether it is made: one of
-    /// which its owner was not told would be left.
-    pub(crate) async fn create(
-        &self,
-        request: &CreateWeaver,
-        key: &str,
-    ) -> Result<WeaverView, client::Error> {
-        for pause in PAUSES {
-            match self.client.create(request, Some(key)).await {
-                Err(client::Error::Later(_) | client::Error::Broken(_)) => {
-                    tokio::time::sleep(pause).await;
-                }
-                result => return result,
-            }
-        }
-        self.client.create(request, Some(key)).await
     }
 
     /// Deletes a weaver, and forgets that it was used.

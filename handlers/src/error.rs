@@ -106,7 +106,7 @@ fn of_cluster(error: &cluster::Error) -> ApiError {
         }
         Error::Timeout { .. } => of(Code::Timeout),
         Error::Unavailable { .. } => {
-            ApiError::new(Code::Unavailable, "Kubernetes is not available")
+            ApiError::new(Code::Unavailable, "Kubernetes is not available; try again")
                 .retry(Duration::from_secs(1))
         }
         Error::Config { .. } | Error::Unauthorized { .. } => {

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use cluster::rights::Service;
-use cluster::{Cluster, Settings, watch_ready};
+use cluster::{Cluster, Settings};
 use service::{Health, Metrics, ServeOptions, Shutdown, Task};
 use tokio::net::TcpListener;
 
-use crate::{App, Args, Parts, app};
+use crate::{App, Args, Parts, app, watch_namespace};
 
 /// How long after the start the namespace is looked at first; nobody asks more often than every
 /// second whether we are ready.
@@ -33,7 +32,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let cluster = Cluster::connect(kubeconfig, Settings::from(&args.cluster)).await?;
     let health = Health::new();
     health.waiting("namespace", "is not yet checked");
-    let watched = watch_ready(cluster.clone(), Service::Handlers, health.clone());
+    let watched = watch_namespace(cluster.clone(), health.clone());
     let _namespace = Task::spawn(async move {
         // Who waits already goes first: a second handshake beside theirs would take them longer.
         tokio::time::sleep(COURTESY).await;

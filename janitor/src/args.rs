@@ -56,10 +56,6 @@ pub struct JanitorArgs {
     #[arg(long, env = "LOOM_SERVER_WEAVER_CLEANUP_DEADLINE_SECS", default_value = "300",
         value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub weaver_cleanup_deadline_secs: u64,
-    /// More namespaces to sweep, separated by commas: where weavers are left from before another
-    /// LOOM_SERVER_WEAVER_NAMESPACE or number of shards
-    #[arg(long, env = "LOOM_SERVER_WEAVER_CLEANUP_NAMESPACES", value_delimiter = ',')]
-    pub weaver_cleanup_namespaces: Vec<String>,
 }
 
 impl JanitorArgs {
@@ -72,12 +68,9 @@ impl JanitorArgs {
     /// Returns the bounds of a sweep.
     #[must_use]
     pub fn options(&self) -> SweepOptions {
-        // A variable that is set to nothing is read as one empty name.
-        let more = self.weaver_cleanup_namespaces.iter().filter(|name| !name.is_empty());
         SweepOptions {
             concurrency: usize::from(self.weaver_cleanup_concurrency),
             deadline: Duration::from_secs(self.weaver_cleanup_deadline_secs),
-            namespaces: more.cloned().collect(),
         }
     }
 

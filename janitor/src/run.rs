@@ -50,7 +50,7 @@ async fn once(
         if slept.is_none() {
             break;
         }
-        let report = sweep(cluster, &janitor.options()).await?;
+        let report = sweep(cluster, janitor.options()).await?;
         failed = report.failed;
         print(&report, format)?;
     }

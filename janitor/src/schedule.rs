@@ -58,7 +58,7 @@ impl Sweeper {
             return;
         }
         *last = Some(now);
-        tell(&sweep(&self.cluster, &self.options).await);
+        tell(&sweep(&self.cluster, self.options).await);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One sweep over all weavers.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use cluster::{Cluster, Deletion, Error, Found, Page, Query};
@@ -18,34 +18,26 @@ const LOOKS: usize = 5;
 const WAITS: usize = 3;
 
 /// Bounds of a sweep.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct SweepOptions {
     /// Most deletions at once.
     pub concurrency: usize,
     /// Most time for the whole.
     pub deadline: Duration,
-    /// Namespaces that are swept too, beside those of the deployment.
-    pub namespaces: Vec<String>,
 }
 
 impl Default for SweepOptions {
     fn default() -> Self {
-        Self { concurrency: 16, deadline: Duration::from_secs(300), namespaces: Vec::new() }
+        Self { concurrency: 16, deadline: Duration::from_secs(300) }
     }
 }
 
 /// A sweep that did not come to its end; what it deleted until then is deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
-    /// The weavers of a namespace cannot be listed. Those of the others have been swept.
-    #[error("weavers of namespace {namespace} cannot be listed")]
-    List {
-        /// Its name.
-        namespace: String,
-        /// What Kubernetes says.
-        #[source]
-        source: Error,
-    },
+    /// The weavers cannot be listed.
+    #[error("weavers cannot be listed")]
+    List(#[source] Error),
     /// The API server's time is not known.
     #[error("the API server's time is not known")]
     Clock(#[source] Error),
@@ -58,9 +50,9 @@ pub enum SweepError {
 ///
 /// # Errors
 /// When it cannot look at all of them. That one cannot be deleted is counted in the report.
-pub async fn sweep(cluster: &Cluster, options: &SweepOptions) -> Result<Report, SweepError> {
+pub async fn sweep(cluster: &Cluster, options: SweepOptions) -> Result<Report, SweepError> {
     let begun = service::clock::monotonic();
-    let whole = tokio::time::timeout(options.deadline, whole(cluster, options)).await;
+    let whole = tokio::time::timeout(options.deadline, whole(cluster, options.concurrency)).await;
     let swept = whole.unwrap_or(Err(SweepError::Deadline(options.deadline)));
     let mut report = swept.inspect_err(|_| {
         metrics::counter!("loom_janitor_sweeps_failed_total").increment(1);
@@ -70,26 +62,9 @@ pub async fn sweep(cluster: &Cluster, options: &SweepOptions) -> Result<Report, 
     Ok(report)
 }
 
-/// Sweeps one namespace after the other. One that cannot be listed does not save the others.
-async fn whole(cluster: &Cluster, options: &SweepOptions) -> Result<Report, SweepError> {
-    let (mut report, mut swept) = (Report::default(), Ok(()));
-    let own = cluster.settings().namespaces();
-    let all: BTreeSet<_> = own.chain(options.namespaces.iter().cloned()).collect();
-    for namespace in all {
-        let one = one_namespace(cluster, namespace, options.concurrency, &mut report).await;
-        swept = swept.and(one);
-    }
-    swept.map(|()| report)
-}
-
-async fn one_namespace(
-    cluster: &Cluster,
-    namespace: String,
-    concurrency: usize,
-    report: &mut Report,
-) -> Result<(), SweepError> {
-    let mut query = Query { namespace: Some(namespace.clone()), ..Query::default() };
-    let (mut seen, mut restarts) = (HashSet::new(), 0);
+async fn whole(cluster: &Cluster, concurrency: usize) -> Result<Report, SweepError> {
+    let (mut report, mut query, mut seen) = (Report::default(), Query::default(), HashSet::new());
+    let mut restarts = 0;
     loop {
         report.calls += 1;
         let page = match patiently(|| cluster.list(&query)).await {
@@ -98,13 +73,12 @@ async fn one_namespace(
                 query.cursor = None;
                 continue;
             }
-            Err(source) => return Err(SweepError::List { namespace, source }),
-            Ok(page) => page,
+            page => page.map_err(SweepError::List)?,
         };
         query.cursor = page.next.clone();
-        one_page(cluster, page, concurrency, &mut seen, report).await?;
+        one_page(cluster, page, concurrency, &mut seen, &mut report).await?;
         if query.cursor.is_none() {
-            return Ok(());
+            return Ok(report);
         }
     }
 }
@@ -185,7 +159,7 @@ async fn end(cluster: &Cluster, mut found: Found) -> Ended {
             Ok(Deletion::Gone) => Outcome::Ending,
             Ok(Deletion::Changed) => {
                 calls += 1;
-                match look_again(cluster, &found).await {
+                match look_again(cluster, id).await {
                     Ok(newer) => {
                         found = newer;
                         continue;
@@ -202,9 +176,8 @@ async fn end(cluster: &Cluster, mut found: Found) -> Ended {
 }
 
 /// Returns the weaver if it is still to be deleted, else what became of it.
-async fn look_again(cluster: &Cluster, found: &Found) -> Result<Found, Outcome> {
-    let id = found.weaver.id;
-    let found = patiently(|| cluster.again(found)).await.map_err(|error| failed(id, &error))?;
+async fn look_again(cluster: &Cluster, id: WeaverId) -> Result<Found, Outcome> {
+    let found = patiently(|| cluster.get(id)).await.map_err(|error| failed(id, &error))?;
     let found = found.ok_or(Outcome::Ending)?;
     let now = cluster.now().await.map_err(|error| failed(id, &error))?;
     match decide(&found, now) {

@@ -1,20 +1,23 @@
 //! The relay as a program of its own: flags, start, end.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use cluster::rights::Service;
-use cluster::{Cluster, ClusterArgs, watch_ready};
+use cluster::{Cluster, ClusterArgs};
 use service::{GuardArgs, Health, LogArgs, Metrics, ServeArgs, Shutdown, Task};
 use tokio::net::TcpListener;
 use wire::problem::Code;
 
 use crate::problem::Refusal;
 use crate::{MAX_VIEWERS, Relay, app};
+
+/// How often the namespace is looked at until it is there.
+const CHECK: Duration = Duration::from_secs(5);
 
 /// Loom's relay: carries attached terminals between viewers and weavers.
 #[derive(Debug, clap::Parser)]
@@ -51,8 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = Metrics::install()?;
     let relay = Relay::new(cluster.clone(), guard, shutdown.token());
     let relay = relay.with_max_viewers(args.max_streams);
-    health.waiting("namespace", "is not yet checked");
-    let _ready = Task::spawn(watch_ready(cluster, Service::Relay, health.clone()));
+    let _namespace = Task::spawn(check_namespace(cluster, health.clone()));
     let router = app(relay.clone()).merge(guarded(metrics.router(), &relay));
     let router = router.merge(health.router()).fallback(no_route);
     let listener = TcpListener::bind(args.listen).await;
@@ -79,4 +81,20 @@ async fn guard(
 
 async fn no_route() -> Refusal {
     Refusal::new(Code::NotFound, "there is no such path")
+}
+
+/// Looks at the namespace until it is there; `/readyz` says so meanwhile.
+async fn check_namespace(cluster: Cluster, health: Health) {
+    health.waiting("namespace", "not looked at yet");
+    loop {
+        let checked = cluster.validate_namespace().await;
+        if let Err(error) = &checked {
+            tracing::error!(%error, "Weaver provisioner namespace validation failed");
+        }
+        health.set("namespace", checked);
+        if health.is_ready() {
+            return;
+        }
+        tokio::time::sleep(CHECK).await;
+    }
 }

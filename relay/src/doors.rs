@@ -97,18 +97,8 @@ fn session(found: &Found) -> Session {
 async fn run(cluster: Cluster, id: WeaverId, ask: Ask) -> Result<Program, Refusal> {
     let found = attachable(cluster.get(id).await?)?;
     let request = ExecRequest { argv: ask.argv, stdin: true, tty: ask.tty };
-    let exec = cluster.exec(&found, &request).await.map_err(|error| refusal(&found, error))?;
+    let exec = cluster.exec(&found, &request).await?;
     Ok(Program::new(exec, request.argv.first().map_or("", String::as_str)))
-}
-
-/// Says why nothing can be run: of a node that is away only its weavers know.
-fn refusal(found: &Found, error: cluster::Error) -> Refusal {
-    match &found.weaver.why {
-        Some(why) if found.weaver.phase == Phase::Unknown => {
-            Refusal::new(Code::Unavailable, why.message.clone())
-        }
-        _ => error.into(),
-    }
 }
 
 /// Serves links by Kubernetes exec.

@@ -80,20 +80,14 @@ impl Watch {
                 continue;
             }
             tracing::debug!(weaver = %self.id, "container runs");
-            let away = away(found);
-            match (open(found.clone()).await, away) {
-                (Ok(opened), _) => {
+            match open(found.clone()).await {
+                Ok(opened) => {
                     tracing::debug!(weaver = %self.id, "program reached");
                     return Ok(opened);
                 }
-                // Nobody knows whether its node ever comes back.
-                (Err(_), Some(end)) => return Err(end),
                 // It has just started, or just ended, or another pod has its name: a change says.
-                (
-                    Err(Error::NotRunning { .. } | Error::Changed { .. } | Error::NotFound { .. }),
-                    None,
-                ) => {}
-                (Err(error), None) => self.failed(&error)?,
+                Err(Error::NotRunning { .. } | Error::Changed { .. } | Error::NotFound { .. }) => {}
+                Err(error) => self.failed(&error)?,
             }
             wait = RETRY;
         }
@@ -147,12 +141,6 @@ fn end_of(found: &Found, now: Timestamp) -> Option<End> {
     }
 }
 
-/// Returns what is said of a weaver whose node is out of contact.
-fn away(found: &Found) -> Option<End> {
-    let why = found.weaver.why.as_ref().filter(|_| found.weaver.phase == Phase::Unknown)?;
-    Some(End::Unavailable(why.message.clone()))
-}
-
 fn deleted(found: &Found, now: Timestamp) -> End {
     if found.weaver.is_expired(now + SLACK) { End::Expired } else { End::Deleted }
 }
@@ -170,16 +158,6 @@ mod tests {
     fn found(phase: Phase, exit_code: Option<i32>, deleting: bool) -> Found {
         let weaver = Weaver { phase, exit_code, ..Weaver::sample() };
         Found { weaver, pod: PodFacts { deleting, ..PodFacts::default() } }
-    }
-
-    #[test]
-    fn who_cannot_reach_a_weaver_is_told_that_its_node_is_away() {
-        let why = Why { reason: "NodeUnreachable".to_owned(), message: "it is away".to_owned() };
-        let mut found = found(Phase::Unknown, None, false);
-        found.weaver.why = Some(why);
-        assert_eq!(away(&found), Some(End::Unavailable("it is away".to_owned())));
-        found.weaver.phase = Phase::Running;
-        assert_eq!(away(&found), None);
     }
 
     #[test]

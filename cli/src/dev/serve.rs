@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::Parser;
-use cluster::rights::Service;
 use cluster::{Cluster, Settings, ToolsMount};
 use local_cluster::LocalCluster;
 use pod_runtime::{Runtime, RuntimeConfig};
@@ -34,9 +33,9 @@ use crate::failure::{Doing, FAILED, Failure};
 use crate::verbs::dev::describe;
 
 /// The image of a weaver that asks for none: this machine's own programs.
-pub(crate) const HOST_IMAGE: &str = "loom.local/host";
+const HOST_IMAGE: &str = "loom.local/host";
 /// The image that holds `loom-host`: the running binary.
-pub(crate) const TOOLS_IMAGE: &str = "loom.local/tools";
+const TOOLS_IMAGE: &str = "loom.local/tools";
 /// What workers are worth starting for: few, because most of the work is waiting.
 const MAX_WORKERS: usize = 4;
 
@@ -190,7 +189,7 @@ impl Served {
             metrics: Metrics::install().doing("cannot count")?,
             shutdown: shutdown.clone(),
         };
-        let watch = cluster::watch_ready(cluster.clone(), Service::Handlers, health);
+        let watch = handlers::watch_namespace(cluster.clone(), health);
         let (interval, options) = (args.janitor.interval(), args.janitor.options());
         let sweeps = janitor::run_every(cluster.clone(), interval, options, shutdown.clone());
         Ok(Self {

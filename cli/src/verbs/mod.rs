@@ -30,7 +30,7 @@ pub(crate) fn run(verb: Verb, global: &Global) -> Result<u8, Failure> {
         Verb::Cp(args) => block_on(cp::run(args, global)),
         Verb::Extend(args) => block_on(extend::run(args, global)),
         Verb::Dev(args) => dev::run(args),
-        Verb::Doctor(args) => doctor::run(args, global),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Version { json } => version::run(json),
         Verb::Weaver(_) => Err(Failure::usage("a verb is missing")),

@@ -170,7 +170,7 @@ async fn create(
 ) -> Result<Option<WeaverView>, Failure> {
     let key = uuid::Uuid::new_v4().simple().to_string();
     let request = request(args, env);
-    let made = api.create(&request, &key);
+    let made = api.client.create(&request, Some(&key));
     tokio::pin!(made);
     tokio::select! {
         view = &mut made => view.map(Some).map_err(|error| Failure::of_field(error, flag)),

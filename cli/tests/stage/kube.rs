@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use ::kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use ::kube::config::{KubeConfigOptions, Kubeconfig};
 use ::kube::{Api, Client, Config};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -47,52 +46,18 @@ impl Kube {
     /// Makes a namespace, with the security level that a deployment has.
     pub(crate) fn create_namespace(kubeconfig: &Path) -> Self {
         let name = format!("loom-life-{}", uuid::Uuid::new_v4().simple());
-        Self::connect(kubeconfig, &name).made()
-    }
-
-    /// Makes another namespace of the same cluster.
-    pub(crate) fn create_another(&self, name: &str) -> Self {
-        let client = self.client.clone();
-        Self { runtime: runtime(), namespace: name.to_owned(), client, own: false }.made()
-    }
-
-    fn made(mut self) -> Self {
+        let mut kube = Self::connect(kubeconfig, &name);
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
-        let namespace = json!({"metadata": {"name": self.namespace, "labels": labels}});
+        let namespace = json!({"metadata": {"name": name, "labels": labels}});
         let namespace: Namespace = serde_json::from_value(namespace).unwrap();
-        let api = Api::all(self.client.clone());
-        self.runtime.block_on(api.create(&PostParams::default(), &namespace)).unwrap();
-        self.own = true;
-        self
+        let api = Api::all(kube.client.clone());
+        kube.runtime.block_on(api.create(&PostParams::default(), &namespace)).unwrap();
+        kube.own = true;
+        kube
     }
 
     fn api(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    /// Tells whether the API server answers and every node is ready.
-    pub(crate) fn is_well(&self) -> bool {
-        let well = async {
-            let ready = ::http::Request::get("/readyz").body(Vec::new()).unwrap();
-            self.client.request_text(ready).await.ok()?;
-            let nodes = Api::<Node>::all(self.client.clone());
-            let nodes = nodes.list(&ListParams::default()).await.ok()?.items;
-            Some(!nodes.is_empty() && nodes.iter().all(is_ready))
-        };
-        let well = async { tokio::time::timeout(Duration::from_secs(5), well).await };
-        self.runtime.block_on(well).ok().flatten() == Some(true)
-    }
-
-    /// Lets no new pod, or again every pod, have a node.
-    pub(crate) fn cordon(&self, cordoned: bool) {
-        let patch = Patch::Merge(json!({"spec": {"unschedulable": cordoned}}));
-        self.runtime.block_on(async {
-            let nodes = Api::<Node>::all(self.client.clone());
-            for node in nodes.list(&ListParams::default()).await.unwrap() {
-                let name = node.metadata.name.unwrap();
-                nodes.patch(&name, &PatchParams::default(), &patch).await.unwrap();
-            }
-        });
     }
 
     /// Returns all pods.
@@ -158,9 +123,4 @@ impl Drop for Kube {
 
 fn pod_name(id: &str) -> String {
     format!("weaver-{}", id.trim_start_matches("W-"))
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -10,7 +10,6 @@
 //! its own, `LOOM_TEST_ENTRY_IMAGE` one whose entrypoint is `stage/entry`, and `LOOM_TEST_TOOLS_IMAGE`
 //! the one that holds `loom-host`. Nothing else tells one cluster from another.
 
-pub(crate) mod admin;
 pub(crate) mod kube;
 pub(crate) mod server;
 
@@ -66,8 +65,6 @@ pub(crate) struct Stage {
     // Ended in this order: the servers, their weavers, the cluster.
     pub(crate) handlers: Server,
     pub(crate) relay: Server,
-    /// The namespaces over which its weavers are spread, if they are; their calls are made by `kube`.
-    pub(crate) shards: Vec<Kube>,
     pub(crate) kube: Kube,
     variables: Vec<(String, String)>,
     pub(crate) image: String,
@@ -81,20 +78,9 @@ impl Stage {
 
     /// Makes one whose servers have more settings.
     pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
-        Self::on(settings, 0)
-    }
-
-    /// Makes one whose weavers are spread over so many namespaces.
-    pub(crate) fn sharded(number: usize) -> Self {
-        Self::on(&[("LOOM_SERVER_WEAVER_NAMESPACE_SHARDS", &number.to_string())], number)
-    }
-
-    fn on(settings: &[(&str, &str)], shards: usize) -> Self {
         let world = World::new();
         let site = Site::find(&world);
         let kube = Kube::create_namespace(&site.kubeconfig);
-        let shard = |nth| kube.create_another(&format!("{}-{nth}", kube.namespace));
-        let shards = (0..shards).map(shard).collect();
         std::fs::write(world.path("server-token"), TOKEN).unwrap();
         let mut variables = variables(&world, &site, &kube.namespace);
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
@@ -106,7 +92,7 @@ impl Stage {
         variables.push(("LOOM_SERVER_RELAY_URL".to_owned(), relay_url));
         let handlers =
             Server::start("loom-handlers", "LOOM_SERVER_LISTEN", &variables, log("handlers.log"));
-        Self { handlers, relay, kube, shards, variables, image: site.image, world }
+        Self { handlers, relay, kube, variables, image: site.image, world }
     }
 
     /// Returns an image whose entrypoint is `stage/entry`, with the arguments `by default`.
@@ -220,27 +206,6 @@ impl Stage {
         serde_json::from_str(&text(&output.stdout)).unwrap()
     }
 
-    /// Prepares what kills a part of the cluster and starts it again so many seconds later. The local
-    /// cluster is one process.
-    pub(crate) fn restart(&self, part: &str, seconds: u32) -> Command {
-        let mut command = match std::env::var_os("LOOM_TEST_RESTART") {
-            Some(given) if is_given() => {
-                let mut command = Command::new(given);
-                command.arg(part);
-                command
-            }
-            _ => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", r#"kill -9 "$1" && sleep "$2" && exec "$0" dev --detach"#]);
-                shell.arg(loom()).arg(self.world.daemon().as_raw_nonzero().to_string());
-                shell.env_clear().envs(self.world.variables());
-                shell
-            }
-        };
-        command.arg(seconds.to_string()).stdin(Stdio::null());
-        command
-    }
-
     /// Returns the caller of this deployment's API.
     pub(crate) fn maker(&self) -> Maker {
         Maker::new(&format!("http://{}", self.handlers.address), TOKEN)
@@ -270,8 +235,8 @@ fn variables(world: &World, site: &Site, namespace: &str) -> Vec<(String, String
 /// Makes weavers by calls that may be cut off and made again.
 #[derive(Clone)]
 pub(crate) struct Maker {
-    pub(crate) client: Client,
-    pub(crate) runtime: Arc<Runtime>,
+    client: Client,
+    runtime: Arc<Runtime>,
 }
 
 impl Maker {
@@ -296,16 +261,8 @@ impl Maker {
 
     /// Makes a weaver that only waits.
     pub(crate) fn idle(&self, key: &str) -> Result<String, client::Error> {
-        self.create(&idle(), key).map(|view| view.id)
+        let (command, args) = (vec!["sleep".to_owned()], vec!["1000".to_owned()]);
+        let ask = CreateWeaver { command, args, tty: Some(false), ..CreateWeaver::default() };
+        self.create(&ask, key).map(|view| view.id)
     }
-
-    /// Makes such a weaver by a call that cannot be made again.
-    pub(crate) fn idle_once(&self) -> Result<String, client::Error> {
-        self.runtime.block_on(self.client.create(&idle(), None)).map(|view| view.id)
-    }
-}
-
-fn idle() -> CreateWeaver {
-    let (command, args) = (vec!["sleep".to_owned()], vec!["1000".to_owned()]);
-    CreateWeaver { command, args, tty: Some(false), ..CreateWeaver::default() }
 }

@@ -54,18 +54,6 @@ impl Server {
         variables: &[(String, String)],
         log: PathBuf,
     ) -> Self {
-        let mut server = Self::launch(name, listen, variables, log);
-        server.until_ready();
-        server
-    }
-
-    /// Starts a server that may not become ready.
-    pub(crate) fn launch(
-        name: &'static str,
-        listen: &'static str,
-        variables: &[(String, String)],
-        log: PathBuf,
-    ) -> Self {
         let variables = variables.to_vec();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let child = spawn(name, listen, address, &variables, &log);
@@ -77,17 +65,8 @@ impl Server {
                 true
             })
         });
+        server.until_ready();
         server
-    }
-
-    /// Waits until it says that it is not ready, with these words; it must live meanwhile.
-    pub(crate) fn until_waiting(&mut self, words: &str) {
-        until(&format!("/readyz says {words:?}"), || {
-            self.check();
-            let answer = self.ask("/readyz").unwrap();
-            answer.starts_with("HTTP/1.1 503") && answer.contains(words)
-        });
-        assert!(self.ask("/healthz").unwrap().starts_with("HTTP/1.1 200"));
     }
 
     /// Ends it as a crash would.
@@ -102,8 +81,7 @@ impl Server {
         self.until_ready();
     }
 
-    /// Waits until it says that it is ready; it must not end meanwhile.
-    pub(crate) fn until_ready(&mut self) {
+    fn until_ready(&mut self) {
         until("it is ready", || {
             self.check();
             self.ask("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))

@@ -258,7 +258,7 @@ pub(crate) type Case = (&'static str, fn());
 
 /// A shell's job in the background ignores SIGINT, and so would everything that is started here:
 /// then this program starts itself anew without.
-pub(crate) fn heed_interrupts() {
+fn heed_interrupts() {
     use std::os::unix::process::CommandExt;
     const SIGINT: u64 = 1 << 1;
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -278,25 +278,23 @@ pub(crate) fn main(local: &[Case], anywhere: &[Case]) -> ExitCode {
     if let Some(why) = &why {
         eprintln!("ignored, because local weavers cannot run here: {why}");
     }
+    let trial = |(name, run): &Case| {
+        let run = *run;
+        Trial::test(*name, move || {
+            std::panic::catch_unwind(run).map_err(|panic| {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                Failed::from(text.unwrap_or_else(|| "panicked".to_owned()))
+            })
+        })
+    };
     let needs = local.iter().map(|case| trial(case).with_ignored_flag(why.is_some()));
     let trials = needs.chain(anywhere.iter().map(trial)).collect();
     libtest_mimic::run(&args, trials).exit_code()
 }
 
-/// Makes a test of a case; it fails with the panic's words.
-pub(crate) fn trial((name, run): &Case) -> Trial {
-    let run = *run;
-    Trial::test(*name, move || {
-        std::panic::catch_unwind(run).map_err(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            Failed::from(text.unwrap_or_else(|| "panicked".to_owned()))
-        })
-    })
-}
-
 /// Returns why there can be no local cluster here.
-pub(crate) fn unsupported() -> Option<String> {
+fn unsupported() -> Option<String> {
     let doctor = Command::new(loom()).args(["doctor", "--json"]).output().unwrap();
     let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
     if report["ok"] == true {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, RETRY_AFTER};
+use reqwest::header::ACCEPT;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use url::Url;
 use weaver::{Phase, WeaverId};
@@ -207,13 +207,8 @@ impl Client {
         if status == StatusCode::UNAUTHORIZED {
             return Error::LoggedOut { url: self.server.url.to_string() };
         }
-        // 503 without `Retry-After` is for an operator to mend.
-        let passes = status == StatusCode::GATEWAY_TIMEOUT
-            || status == StatusCode::SERVICE_UNAVAILABLE
-                && response.headers().contains_key(RETRY_AFTER);
         let problem = read_some(response).await;
         match serde_json::from_slice::<Problem>(&problem) {
-            Ok(problem) if passes => Error::Later(Box::new(problem)),
             Ok(problem) => Error::Problem(Box::new(problem)),
             Err(_) => self.strange(status),
         }

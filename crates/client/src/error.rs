@@ -37,10 +37,6 @@ pub enum Error {
     /// The server says no, and why.
     #[error(transparent)]
     Problem(Box<Problem>),
-    /// The server cannot do it now, and does not know whether it is done; the same call may do
-    /// better in a moment.
-    #[error(transparent)]
-    Later(Box<Problem>),
     /// The server answered with something else than Loom's API does.
     #[error("the server at {url} answered {status} without Loom's words; is it a Loom server?")]
     Answer {
@@ -65,7 +61,7 @@ impl Error {
     #[must_use]
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::Problem(problem) | Self::Later(problem) => Some(problem),
+            Self::Problem(problem) => Some(problem),
             _ => None,
         }
     }
@@ -83,7 +79,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) | Self::Later(_) => true,
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken(_) => true,
             Self::Problem(problem) => {
                 matches!(problem.code, Code::Unavailable | Code::Timeout | Code::TooMany)
             }

@@ -49,13 +49,6 @@ async fn create(headers: HeaderMap, Json(ask): Json<CreateWeaver>) -> Response {
     assert_eq!(headers[header::AUTHORIZATION], "Bearer hush");
     assert_eq!(ask.image.as_deref(), Some("i"));
     let key = headers.get("idempotency-key").map_or("none", |key| key.to_str().unwrap());
-    let cannot = || problem(Code::Unavailable, "Kubernetes is not available");
-    match key {
-        "away" => return ([(header::RETRY_AFTER, "1")], cannot()).into_response(),
-        "slow" => return problem(Code::Timeout, "Kubernetes did not answer"),
-        "broken" => return cannot(),
-        _ => {}
-    }
     (StatusCode::CREATED, Json(view(key))).into_response()
 }
 
@@ -160,17 +153,6 @@ async fn problems_are_told_in_the_servers_words() {
     rig.client().delete(&id()).await.unwrap();
     let error = rig.client().extend(&id(), 5).await.unwrap_err();
     assert!(error.to_string().ends_with("run `loom login` first"), "{error}");
-}
-
-#[tokio::test]
-async fn what_passes_by_itself_is_told_from_what_must_be_mended() {
-    let rig = Rig::start().await;
-    let ask = CreateWeaver { image: Some("i".to_owned()), ..CreateWeaver::default() };
-    for (key, passes) in [("away", true), ("slow", true), ("broken", false)] {
-        let error = rig.client().create(&ask, Some(key)).await.unwrap_err();
-        assert_eq!(matches!(error, Error::Later(_)), passes, "{key}: {error}");
-        assert!(error.is_transient(), "{key}: {error}");
-    }
 }
 
 #[tokio::test]

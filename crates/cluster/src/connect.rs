@@ -8,33 +8,27 @@ use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
 
 use crate::Error;
 use crate::clock::{ClockLayer, ServerClock};
 
-/// Reads the configuration: the file, else what kubectl would read, else the pod's own account. A
-/// context is one of a file.
-pub(crate) async fn config(
-    kubeconfig: Option<&Path>,
-    context: Option<&str>,
-) -> Result<Config, Error> {
-    if kubeconfig.is_none() && context.is_none() {
+/// Reads the configuration: the file, else what kubectl would read, else the pod's own account.
+pub(crate) async fn config(kubeconfig: Option<&Path>) -> Result<Config, Error> {
+    let Some(path) = kubeconfig else {
         return Config::infer().await.map_err(|source| Error::Config {
             why: "set KUBECONFIG or pass --kubeconfig".to_owned(),
             source: Some(source.into()),
         });
-    }
-    let place = kubeconfig.map_or("kubeconfig".to_owned(), |path| path.display().to_string());
-    let wrong = |source: KubeconfigError| Error::Config {
-        why: format!("{place}: {source}"),
+    };
+    let wrong = |source: kube::config::KubeconfigError| Error::Config {
+        why: format!("{}: {source}", path.display()),
         source: Some(source.into()),
     };
-    let file = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(wrong)?;
-    let context = context.map(str::to_owned);
-    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    let file = Kubeconfig::read_from(path).map_err(wrong)?;
+    let options = KubeConfigOptions::default();
     Config::from_custom_kubeconfig(file, &options).await.map_err(wrong)
 }
 

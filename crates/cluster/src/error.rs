@@ -59,7 +59,7 @@ pub enum Error {
     #[error(transparent)]
     Unreadable(#[from] crate::pod::Unreadable),
     /// We may not.
-    #[error("Kubernetes does not let this server {call}: add the verb to its role{}", call.hint())]
+    #[error("Kubernetes does not let this server {call}: add the verb to its role")]
     Forbidden {
         /// Verb, resource and namespace.
         call: Call,
@@ -166,28 +166,11 @@ pub struct Call {
 }
 
 impl Call {
-    pub(crate) fn new(
-        verb: &'static str,
-        resource: &'static str,
-        namespace: &str,
-        name: Option<String>,
-    ) -> Self {
-        Self { verb, resource, namespace: namespace.to_owned(), name }
-    }
-
     fn what(&self) -> String {
         match &self.name {
             Some(name) => name.clone(),
             None => format!("{} in namespace {}", self.resource, self.namespace),
         }
-    }
-}
-
-impl Call {
-    /// Returns what else a refusal may mean: who may do something in one namespace may do nothing
-    /// in one that is not there.
-    fn hint(&self) -> &'static str {
-        if self.resource == "namespaces" { ", or create the namespace and its role" } else { "" }
     }
 }
 
@@ -241,7 +224,6 @@ fn refusal(call: &Call, status: &Status) -> Error {
         (_, "Conflict") => Error::Changed { what },
         (_, "Expired" | "ResourceExpired") | (410, _) => Error::CursorExpired,
         (_, "Unauthorized") | (401, _) => Error::Unauthorized { message },
-        (400..=499, _) if is_admission(&message) => Error::Refused { message },
         (403, _) => forbidden(call, status),
         (429, _) => Error::TooMany { retry_after: retry_after(status) },
         (400, _) if call.verb == "list" && message.contains("continue") => Error::CursorExpired,
@@ -282,33 +264,13 @@ fn forbidden(call: &Call, status: &Status) -> Error {
     if causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating") {
         return Error::Namespace { namespace: call.namespace.clone(), why: ENDING_NAMESPACE };
     }
-    if let Some(verb) = refused_verb(&message) {
-        return Error::Forbidden { call: Call { verb: verb.unwrap_or(call.verb), ..call.clone() } };
+    if message.contains(" cannot ") {
+        return Error::Forbidden { call: call.clone() };
     }
-    let quota = ["exceeded quota", "failed quota", "status unknown for quota"];
-    if quota.iter().any(|words| message.contains(words)) {
+    if message.contains("exceeded quota") || message.contains("failed quota") {
         return Error::Quota { message };
     }
     Error::Refused { message }
-}
-
-/// Finds RBAC's words, `User "x" cannot get resource "pods/exec" in API group ""`, and in them the
-/// verb where it is one that we know: one call may need two.
-fn refused_verb(message: &str) -> Option<Option<&'static str>> {
-    let mut after = message.split(" cannot ").skip(1);
-    after.find_map(|after| {
-        let (verb, rest) = after.split_once(' ')?;
-        let of_rbac = rest.starts_with("resource") || rest.starts_with("path");
-        of_rbac.then(|| VERBS.into_iter().find(|known| *known == verb))
-    })
-}
-
-const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
-
-/// Tells whether a webhook or a ValidatingAdmissionPolicy says no; its code is its own choice.
-fn is_admission(message: &str) -> bool {
-    let policy = message.contains("ValidatingAdmissionPolicy '");
-    (policy || message.contains("admission webhook \"")) && message.contains(" denied ")
 }
 
 fn retry_after(status: &Status) -> Duration {
@@ -343,4 +305,49 @@ fn upgrade(call: &Call, error: &kube::client::UpgradeConnectionError) -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn call() -> Call {
+        Call { verb: "create", resource: "pods", namespace: "ns".to_owned(), name: None }
+    }
+
+    fn of(code: u16, reason: &str, message: &str) -> Error {
+        refusal(&call(), &Status::failure(message, reason).with_code(code))
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        for (code, reason, message, expected) in [
+            (404, "NotFound", "pods \"weaver-1\" not found", "not_found"),
+            (409, "AlreadyExists", "pods \"weaver-1\" already exists", "already_exists"),
+            (409, "Conflict", "the object has been modified", "changed"),
+            (410, "Expired", "The provided continue parameter is too old", "cursor_expired"),
+            (410, "Gone", "too old resource version", "cursor_expired"),
+            (401, "Unauthorized", "Unauthorized", "cluster_unauthorized"),
+            (403, "Forbidden", "User \"x\" cannot create resource \"pods\"", "cluster_forbidden"),
+            (403, "Forbidden", "exceeded quota: q, requested: pods=1", "quota_exceeded"),
+            (403, "Forbidden", "violates PodSecurity \"restricted:latest\"", "refused_by_cluster"),
+            (403, "", "admission webhook \"no.example\" denied the request", "refused_by_cluster"),
+            (422, "Invalid", "Pod \"x\" is invalid", "invalid"),
+            (429, "TooManyRequests", "slow down", "cluster_overloaded"),
+            (400, "BadRequest", "container \"weaver\" in pod is waiting to start", "not_running"),
+            (500, "InternalError", "container not found (\"weaver\")", "not_running"),
+            (500, "InternalError", "etcdserver: request timed out", "cluster_unavailable"),
+            (503, "ServiceUnavailable", "", "cluster_unavailable"),
+            (504, "Timeout", "", "cluster_unavailable"),
+        ] {
+            assert_eq!(of(code, reason, message).code(), expected, "{code} {reason} {message}");
+        }
+    }
+
+    #[test]
+    fn forbidden_names_verb_resource_and_namespace() {
+        let error = of(403, "Forbidden", "User \"x\" cannot create resource \"pods\"");
+        assert_eq!(
+            error.to_string(),
+            "Kubernetes does not let this server create pods in namespace ns: \
+             add the verb to its role"
+        );
+    }
+}

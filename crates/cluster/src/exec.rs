@@ -16,7 +16,7 @@ use service::task::Task;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, SimplexStream, WriteHalf};
 use tokio::task::coop;
 
-use crate::error::{Call, Error, Result};
+use crate::error::{Error, Result};
 use crate::found::Found;
 use crate::keys;
 use crate::weavers::Cluster;
@@ -40,8 +40,7 @@ impl Cluster {
     /// when it has no running container.
     pub async fn exec(&self, found: &Found, request: &ExecRequest) -> Result<Exec> {
         let (name, params) = (&found.pod.name, params(request));
-        let asked = Request::new(self.pods(&found.pod.namespace).resource_url());
-        let asked = asked.exec(name, &request.argv, &params);
+        let asked = Request::new(self.pods().resource_url()).exec(name, &request.argv, &params);
         self.stream(found, request, "exec", asked).await
     }
 
@@ -53,7 +52,7 @@ impl Cluster {
     pub async fn attach(&self, found: &Found) -> Result<Exec> {
         let (argv, tty) = (Vec::new(), found.weaver.spec.tty);
         let request = ExecRequest { argv, stdin: true, tty };
-        let asked = Request::new(self.pods(&found.pod.namespace).resource_url());
+        let asked = Request::new(self.pods().resource_url());
         let asked = asked.attach(&found.pod.name, &params(&request));
         self.stream(found, &request, "attach", asked).await
     }
@@ -65,9 +64,8 @@ impl Cluster {
         what: &'static str,
         asked: std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<Exec> {
-        let (namespace, name) = (&found.pod.namespace, &found.pod.name);
-        let pods = self.pods(namespace);
-        let call = Call::new("get", "pods", namespace, Some(name.clone()));
+        let (pods, name) = (self.pods(), &found.pod.name);
+        let call = self.call("get", "pods", Some(name.clone()));
         let now = self.within(call, pods.get_metadata(name)).await?;
         if now.metadata.uid.as_deref() != Some(found.pod.uid.as_str()) {
             return Err(Error::Changed { what: name.clone() });
@@ -75,7 +73,7 @@ impl Cluster {
         let mut asked = asked.map_err(|error| Error::unavailable(error.to_string()))?;
         asked.extensions_mut().insert(what);
         let resource = if what == "exec" { "pods/exec" } else { "pods/attach" };
-        let call = Call::new("create", resource, namespace, Some(name.clone()));
+        let call = self.call("create", resource, Some(name.clone()));
         let connection = self.within(call, pods.into_client().connect(asked)).await?;
         Ok(Exec::of(link::open(connection, request)))
     }

@@ -16,8 +16,6 @@ pub struct Found {
 pub struct PodFacts {
     /// `weaver-{uuid}`.
     pub name: String,
-    /// The namespace in which it was found.
-    pub namespace: String,
     /// Kubernetes' id of this very pod.
     pub uid: String,
     /// The version that was read, for preconditions.
@@ -40,26 +38,22 @@ impl Found {
     /// Returns the guard with which exactly what was read can be deleted, and nothing newer.
     #[must_use]
     pub fn guard(&self) -> Guard {
-        let resource_version = Some(self.pod.resource_version.clone());
-        Guard { resource_version, ..self.uid_guard() }
+        Guard {
+            uid: Some(self.pod.uid.clone()),
+            resource_version: Some(self.pod.resource_version.clone()),
+        }
     }
 
     /// Returns the guard with which only this very pod can be deleted, in whatever state.
     #[must_use]
     pub fn uid_guard(&self) -> Guard {
-        Guard {
-            namespace: Some(self.pod.namespace.clone()),
-            uid: Some(self.pod.uid.clone()),
-            resource_version: None,
-        }
+        Guard { uid: Some(self.pod.uid.clone()), resource_version: None }
     }
 }
 
 /// What must still be so for a deletion to happen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Guard {
-    /// The pod is in this namespace; `None` is where the weaver belongs by its id.
-    pub namespace: Option<String>,
     /// The pod is this very one.
     pub uid: Option<String>,
     /// Nobody has changed it since.
@@ -90,9 +84,6 @@ pub struct Query {
     pub tags: Tags,
     /// Only those in one of these states; all when empty. A page may hold fewer for it.
     pub status: Vec<Phase>,
-    /// Only those in this namespace, whose cursors then are Kubernetes' own; all of the deployment's
-    /// when `None`.
-    pub namespace: Option<String>,
     /// Most pods a page, 1 to 500; the default is 500.
     pub limit: Option<u32>,
     /// Where the page before ended.
@@ -102,7 +93,7 @@ pub struct Query {
 /// One page of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The weavers. There may be fewer than asked for, or none, on a page that is not the last.
+    /// The weavers.
     pub found: Vec<Found>,
     /// What looks like a weaver and cannot be read.
     pub skipped: Vec<Skipped>,

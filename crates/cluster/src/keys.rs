@@ -4,10 +4,6 @@
 pub const APP: &str = "app";
 /// The value of [`APP`].
 pub const APP_VALUE: &str = "loom-weaver";
-/// The value of [`APP`] on what the doctor makes, which is no weaver.
-pub const DOCTOR_VALUE: &str = "loom-doctor";
-/// Label: which run of the doctor made it, and what for.
-pub const DOCTOR_RUN: &str = "loom.dev/doctor-run";
 /// Label: the weaver's id, `W-{uuid}`.
 pub const WEAVER_ID: &str = "weaver-id";
 /// Label: the organization, `O-…`.

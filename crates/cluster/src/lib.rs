@@ -11,10 +11,8 @@
 //! Pod      -> pod::read -> Found { weaver (phase, why), pod facts }   or Unreadable
 //! ```
 
-mod allowed;
 mod clock;
 mod connect;
-pub mod doctor;
 mod error;
 mod exec;
 mod found;
@@ -22,14 +20,10 @@ mod found;
 pub mod fuzz;
 pub mod keys;
 mod logs;
-mod merge;
 pub mod pod;
 mod progress;
-mod ready;
-pub mod rights;
 mod select;
 mod settings;
-mod shards;
 mod watch;
 mod weavers;
 mod why;
@@ -39,6 +33,5 @@ pub use exec::{CannotRun, Exec, ExecInput, ExecOutput, ExecRequest, Resizer};
 pub use found::{Change, Deletion, Found, Guard, Page, PodFacts, Query, Skipped};
 pub use logs::LogQuery;
 pub use progress::Progress;
-pub use ready::watch_ready;
 pub use settings::{Amounts, ClusterArgs, PullPolicy, Settings, ToolsMount, mebibytes, millicores};
 pub use weavers::Cluster;

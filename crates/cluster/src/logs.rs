@@ -7,7 +7,7 @@ use kube::api::LogParams;
 use tokio::time::timeout;
 use weaver::WeaverId;
 
-use crate::error::{Call, Error, Result};
+use crate::error::{Error, Result};
 use crate::keys;
 use crate::weavers::Cluster;
 
@@ -45,9 +45,8 @@ impl Cluster {
             limit_bytes: query.limit_bytes.map(|most| i64::try_from(most).unwrap_or(i64::MAX)),
             ..LogParams::default()
         };
-        let namespace = self.settings().namespace_of(id);
-        let call = Call::new("get", "pods/log", &namespace, Some(name.clone()));
-        let pods = self.pods(&namespace);
+        let call = self.call("get", "pods/log", Some(name.clone()));
+        let pods = self.pods();
         let reader = self.within(call.clone(), pods.log_stream(&name, &params)).await?;
         let deadline = self.settings().deadline;
         let state = Some((Box::pin(reader), call));

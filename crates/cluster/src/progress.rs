@@ -8,7 +8,7 @@ use weaver::{Phase, WeaverId, Why};
 use crate::error::{Error, Result};
 use crate::found::Found;
 use crate::pod::phase;
-use crate::watch::{self, Raw, What};
+use crate::watch::{self, Raw};
 use crate::weavers::Cluster;
 use crate::why::Hope;
 use crate::{keys, why};
@@ -90,11 +90,9 @@ enum Seen {
 
 /// Events are a comfort: what goes wrong with them is not told.
 fn events(cluster: &Cluster, id: WeaverId) -> impl Stream<Item = Result<Seen>> + Send + use<> {
-    let namespace = cluster.settings().namespace_of(id);
-    let api = Api::<Event>::namespaced(cluster.client().clone(), &namespace);
+    let api = Api::<Event>::namespaced(cluster.client().clone(), &cluster.settings().namespace);
     let fields = format!("involvedObject.kind=Pod,involvedObject.name={}", id.pod_name());
-    let what = What { resource: "events", namespace, labels: None, fields: Some(fields) };
-    let raw = watch::objects(cluster.clone(), api, what);
+    let raw = watch::objects(cluster.clone(), api, "events", None, Some(fields));
     let allowed = raw.take_while(|raw| {
         let forbidden = matches!(raw, Err(Error::Forbidden { .. }));
         std::future::ready(!forbidden)

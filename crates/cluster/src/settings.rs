@@ -1,22 +1,16 @@
 //! How this deployment makes pods and talks to its cluster.
 
-use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use weaver::{FieldError, Resources, Ttl, WeaverId};
-
-use crate::shards::Shards;
+use weaver::{FieldError, Resources, Ttl};
 
 /// What pods get and how the cluster is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where weavers live; with shards the first part of their namespaces' names.
+    /// Where weavers live.
     pub namespace: String,
-    /// Over how many namespaces `{namespace}-{n}`, from 0, weavers are spread by their ids; `None`
-    /// is the one namespace itself.
-    pub shards: Option<NonZeroU16>,
     /// The image that holds `loom-host`; needed to create, not to look.
     pub tools_image: Option<String>,
     /// How the tools get into a pod.
@@ -46,7 +40,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             namespace: "loom-weavers".to_owned(),
-            shards: None,
             tools_image: None,
             tools_mount: ToolsMount::Auto,
             server_url: None,
@@ -63,24 +56,6 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Returns for how long a watch that says nothing is believed: no server lets one go on for
-    /// longer than it was asked to.
-    #[must_use]
-    pub fn believed(&self) -> Duration {
-        self.watch_span + self.watch_span / 4
-    }
-
-    /// Returns every namespace in which weavers live.
-    pub fn namespaces(&self) -> impl Iterator<Item = String> {
-        Shards::new(self).names()
-    }
-
-    /// Returns the namespace in which this weaver lives.
-    #[must_use]
-    pub fn namespace_of(&self, id: WeaverId) -> String {
-        Shards::new(self).of(id)
-    }
-
     /// Returns what a weaver that asked for `resources` may use at most here.
     #[must_use]
     pub fn limits_of(&self, resources: &Resources) -> Amounts {
@@ -152,9 +127,6 @@ pub struct ClusterArgs {
     /// Namespace in which weavers live
     #[arg(long, env = "LOOM_SERVER_WEAVER_NAMESPACE", default_value = "loom-weavers")]
     pub weaver_namespace: String,
-    /// Spread weavers over so many namespaces {weaver-namespace}-0, -1, ... instead of the one
-    #[arg(long, env = "LOOM_SERVER_WEAVER_NAMESPACE_SHARDS", value_name = "NUMBER", value_parser = shards)]
-    pub weaver_namespace_shards: Option<NonZeroU16>,
     /// Image that holds loom-host
     #[arg(long, env = "LOOM_SERVER_TOOLS_IMAGE", value_name = "IMAGE")]
     pub tools_image: Option<String>,
@@ -198,7 +170,6 @@ impl From<&ClusterArgs> for Settings {
     fn from(args: &ClusterArgs) -> Self {
         Self {
             namespace: args.weaver_namespace.clone(),
-            shards: args.weaver_namespace_shards,
             tools_image: args.tools_image.clone(),
             tools_mount: args.tools_mount,
             server_url: args.public_url.clone(),
@@ -218,13 +189,6 @@ impl From<&ClusterArgs> for Settings {
             ..Self::default()
         }
     }
-}
-
-/// Reads a number of namespaces; each is looked at whenever readiness or a name is.
-fn shards(text: &str) -> Result<NonZeroU16, FieldError> {
-    let wrong = || FieldError::new("shards", "must be 1 to 256; leave it out for one namespace");
-    let number = text.parse::<NonZeroU16>().ok().filter(|number| number.get() <= 256);
-    number.ok_or_else(wrong)
 }
 
 /// Reads `500m`, `2` and `0.5` CPUs as thousandths.
@@ -282,19 +246,6 @@ mod tests {
     fn flags_default_to_the_documents_values() {
         let args = Program::parse_from(["program"]).cluster;
         assert_eq!(Settings::from(&args), Settings::default());
-    }
-
-    #[test]
-    fn abuse_a_watch_that_silently_stops_is_noticed_within_a_minute() {
-        assert!(Settings::default().believed() <= Duration::from_secs(60));
-    }
-
-    #[test]
-    fn shards_are_counted_from_one() {
-        assert_eq!(shards("3").map(NonZeroU16::get), Ok(3));
-        for text in ["", "0", "-1", "257", "three", "3.0"] {
-            assert!(shards(text).is_err(), "{text}");
-        }
     }
 
     #[test]

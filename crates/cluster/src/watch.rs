@@ -14,7 +14,6 @@ use weaver::WeaverId;
 
 use crate::error::{self, Error, Result};
 use crate::found::{Change, Found, Query};
-use crate::merge::merge;
 use crate::weavers::{Cluster, PAGE};
 use crate::{pod, select};
 
@@ -28,21 +27,12 @@ impl Cluster {
     /// An error is reported and followed by a pause and another attempt; it is up to the caller
     /// to stop. Nothing is reported twice, and [`Change::All`] stands for everything missed.
     pub fn watch(&self, query: &Query) -> impl Stream<Item = Result<Change>> + Send + use<> {
-        let labels = Some(select::labels(query));
-        let shard = |namespace: String| {
-            let (cluster, api) = (self.clone(), self.pods(&namespace));
-            let what = What { resource: "pods", namespace, labels: labels.clone(), fields: None };
-            let raw = objects(self.clone(), api, what);
-            let changes = raw.filter_map(move |raw| {
-                std::future::ready(raw.map(|raw| cluster.change(raw)).transpose())
-            });
-            changes.boxed()
-        };
-        let namespaces = match &query.namespace {
-            Some(namespace) => vec![namespace.clone()],
-            None => self.settings().namespaces().collect(),
-        };
-        merge(namespaces.into_iter().map(shard).collect())
+        let cluster = self.clone();
+        let (labels, fields) = (Some(select::labels(query)), None);
+        objects(self.clone(), self.pods(), "pods", labels, fields).filter_map(move |raw| {
+            let change = raw.map(|raw| cluster.change(raw)).transpose();
+            std::future::ready(change)
+        })
     }
 
     /// Reports one weaver whenever it changes; `None`, at last, when it is gone.
@@ -80,11 +70,8 @@ pub(crate) fn one(
     cluster: &Cluster,
     id: WeaverId,
 ) -> impl Stream<Item = Result<Raw<k8s_openapi::api::core::v1::Pod>>> + Send + use<> {
-    let namespace = cluster.settings().namespace_of(id);
-    let api = cluster.pods(&namespace);
     let fields = Some(format!("metadata.name={}", id.pod_name()));
-    let what = What { resource: "pods", namespace, labels: None, fields };
-    objects(cluster.clone(), api, what)
+    objects(cluster.clone(), cluster.pods(), "pods", None, fields)
 }
 
 /// Returns `stream` up to and with the first item that is the last one, and ends right after it.
@@ -112,24 +99,27 @@ pub(crate) enum Raw<K> {
     Gone(K),
 }
 
-/// What is watched.
-pub(crate) struct What {
-    pub(crate) resource: &'static str,
-    pub(crate) namespace: String,
-    pub(crate) labels: Option<String>,
-    pub(crate) fields: Option<String>,
-}
-
 /// Watches objects of one kind.
 pub(crate) fn objects<K>(
     cluster: Cluster,
     api: Api<K>,
-    what: What,
+    resource: &'static str,
+    labels: Option<String>,
+    fields: Option<String>,
 ) -> impl Stream<Item = Result<Raw<K>>> + Send + use<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let watcher = Watcher { cluster, api, what, version: None, open: None, pause: Duration::ZERO };
+    let watcher = Watcher {
+        cluster,
+        api,
+        resource,
+        labels,
+        fields,
+        version: None,
+        open: None,
+        pause: Duration::ZERO,
+    };
     stream::unfold(watcher, |mut watcher| async move {
         let item = watcher.next().await;
         Some((item, watcher))
@@ -139,7 +129,9 @@ where
 struct Watcher<K> {
     cluster: Cluster,
     api: Api<K>,
-    what: What,
+    resource: &'static str,
+    labels: Option<String>,
+    fields: Option<String>,
     /// Up to where everything has been reported; none before the first list and after a loss.
     version: Option<String>,
     open: Option<Open<K>>,
@@ -222,8 +214,8 @@ where
     async fn list(&mut self) -> Result<Raw<K>> {
         let mut all = VecDeque::new();
         let mut params = ListParams {
-            label_selector: self.what.labels.clone(),
-            field_selector: self.what.fields.clone(),
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
             limit: Some(PAGE),
             ..ListParams::default()
         };
@@ -242,18 +234,17 @@ where
     }
 
     async fn start(&mut self, version: &str) -> Result<Open<K>> {
-        let settings = self.cluster.settings();
-        let (span, believed) = (settings.watch_span, settings.believed());
+        let span = self.cluster.settings().watch_span;
         let params = WatchParams {
-            label_selector: self.what.labels.clone(),
-            field_selector: self.what.fields.clone(),
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
             timeout: Some(u32::try_from(span.as_secs()).unwrap_or(u32::MAX).max(1)),
             bookmarks: true,
             send_initial_events: false,
         };
         let call = self.call("watch");
         let events = self.cluster.within(call, self.api.watch(&params, version)).await?.boxed();
-        Ok(Open { events, believed_until: Instant::now() + believed })
+        Ok(Open { events, believed_until: Instant::now() + span + span / 4 })
     }
 
     fn take(&mut self, event: WatchEvent<K>) -> Result<Option<Raw<K>>> {
@@ -277,6 +268,6 @@ where
     }
 
     fn call(&self, verb: &'static str) -> crate::Call {
-        crate::Call::new(verb, self.what.resource, &self.what.namespace, None)
+        self.cluster.call(verb, self.resource, None)
     }
 }

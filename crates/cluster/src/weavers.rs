@@ -4,11 +4,10 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -18,7 +17,6 @@ use crate::clock::ServerClock;
 use crate::error::{self, Call, ENDING_NAMESPACE, Error, Result};
 use crate::found::{Deletion, Found, Guard, Page, Query, Skipped};
 use crate::settings::{Settings, ToolsMount};
-use crate::shards::Shards;
 use crate::{connect, keys, pod, select};
 
 /// Most pods on one page of a list.
@@ -50,22 +48,8 @@ impl Cluster {
     /// # Errors
     /// [`Error::Config`] says what is missing and what to do.
     pub async fn connect(kubeconfig: Option<&Path>, settings: Settings) -> Result<Self> {
-        Self::connect_to(kubeconfig, None, settings).await
-    }
-
-    /// The same with a context of the kubeconfig that is not the current one.
-    pub(crate) async fn connect_to(
-        kubeconfig: Option<&Path>,
-        context: Option<&str>,
-        settings: Settings,
-    ) -> Result<Self> {
-        Self::of_config(connect::config(kubeconfig, context).await?, settings)
-    }
-
-    /// Makes the client.
-    pub(crate) fn of_config(config: Config, settings: Settings) -> Result<Self> {
         let clock = ServerClock::default();
-        let client = connect::client(config, clock.clone())?;
+        let client = connect::client(connect::config(kubeconfig).await?, clock.clone())?;
         let (tools_mount, reported) = (OnceCell::new(), Mutex::default());
         Ok(Self { inner: Arc::new(Inner { client, clock, settings, tools_mount, reported }) })
     }
@@ -84,8 +68,9 @@ impl Cluster {
         if let Some(now) = self.inner.clock.now() {
             return Ok(now);
         }
-        let call = Call::new("get", "version", &self.settings().namespace, None);
-        let asked = self.within(call, self.client().apiserver_version()).await;
+        let asked =
+            self.within(self.call("get", "version", None), self.client().apiserver_version());
+        let asked = asked.await;
         // Even a refusal tells the time.
         match (self.inner.clock.now(), asked) {
             (Some(now), _) => Ok(now),
@@ -100,40 +85,32 @@ impl Cluster {
         self.inner.clock.now()
     }
 
-    /// Checks that every namespace is there to be used. The server does not create them.
+    /// Checks that the namespace is there to be used. The server does not create it.
     ///
     /// # Errors
-    /// [`Error::Namespace`] when one is missing or being deleted.
+    /// [`Error::Namespace`] when it is missing or being deleted.
     pub async fn validate_namespace(&self) -> Result<()> {
-        let checks = self.settings().namespaces().map(|name| self.validate(name));
-        future::try_join_all(checks).await.map(drop)
-    }
-
-    async fn validate(&self, namespace: String) -> Result<()> {
+        let namespace = &self.settings().namespace;
         let api = Api::<Namespace>::all(self.client().clone());
-        let call = Call::new("get", "namespaces", &namespace, Some(namespace.clone()));
-        let found = self.within(call, api.get(&namespace)).await?;
+        let call = self.call("get", "namespaces", Some(namespace.clone()));
+        let found = self.within(call, api.get(namespace)).await?;
         let phase = found.status.and_then(|status| status.phase);
         if phase.as_deref() != Some("Terminating") {
             return Ok(());
         }
-        Err(Error::Namespace { namespace, why: ENDING_NAMESPACE })
+        Err(Error::Namespace { namespace: namespace.clone(), why: ENDING_NAMESPACE })
     }
 
-    /// Makes the namespaces that are missing. Servers do not: only who owns the whole cluster does.
+    /// Makes the namespace if it is missing. Servers do not: only who owns the whole cluster does.
     ///
     /// # Errors
     /// When the cluster does not answer or forbids it.
     pub async fn ensure_namespace(&self) -> Result<()> {
-        let made = self.settings().namespaces().map(|name| self.ensure(name));
-        future::try_join_all(made).await.map(drop)
-    }
-
-    async fn ensure(&self, name: String) -> Result<()> {
+        let name = self.settings().namespace.clone();
         let api = Api::<Namespace>::all(self.client().clone());
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(name.clone());
-        let call = Call::new("create", "namespaces", &name, Some(name.clone()));
+        let call = self.call("create", "namespaces", Some(name));
         match self.within(call, api.create(&PostParams::default(), &namespace)).await {
             Ok(_) | Err(Error::AlreadyExists { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -154,7 +131,10 @@ impl Cluster {
             Settings { tools_mount, ..self.settings().clone() }
         };
         let pod = pod::render(admitted, created_at, &settings);
-        Ok(pod::read(&self.post(&pod, &PostParams::default()).await?)?)
+        let call = self.call("create", "pods", pod.metadata.name.clone());
+        let params = PostParams::default();
+        let made = self.within(call, self.pods().create(&params, &pod)).await?;
+        Ok(pod::read(&made)?)
     }
 
     /// Returns the weaver of this id. A pod of its name that is none counts as none.
@@ -162,63 +142,25 @@ impl Cluster {
     /// # Errors
     /// When the cluster does not answer.
     pub async fn get(&self, id: WeaverId) -> Result<Option<Found>> {
-        self.get_in(&self.settings().namespace_of(id), id).await
-    }
-
-    /// Reads a weaver again, where it was found.
-    ///
-    /// # Errors
-    /// When the cluster does not answer.
-    pub async fn again(&self, found: &Found) -> Result<Option<Found>> {
-        self.get_in(&found.pod.namespace, found.weaver.id).await
-    }
-
-    async fn get_in(&self, namespace: &str, id: WeaverId) -> Result<Option<Found>> {
         let name = id.pod_name();
-        let call = Call::new("get", "pods", namespace, Some(name.clone()));
-        let pod = self.within(call, self.pods(namespace).get_opt(&name)).await?;
+        let call = self.call("get", "pods", Some(name.clone()));
+        let pod = self.within(call, self.pods().get_opt(&name)).await?;
         Ok(pod.and_then(|pod| self.take(&pod).ok()))
     }
 
-    /// Returns one page of the weavers asked for. With shards a page ends where its shard does.
+    /// Returns one page of the weavers asked for.
     ///
     /// # Errors
     /// [`Error::CursorExpired`] when the page before was too long ago.
     pub async fn list(&self, query: &Query) -> Result<Page> {
-        if let Some(namespace) = &query.namespace {
-            return self.list_in(namespace, query, query.cursor.clone()).await;
-        }
-        let shards = Shards::new(self.settings());
-        let position = shards.position(query.cursor.as_deref());
-        let (shard, cursor) = position.ok_or(Error::CursorExpired)?;
-        let page = self.list_in(&shards.name(shard), query, cursor).await?;
-        Ok(Page { next: shards.next(shard, page.next), ..page })
-    }
-
-    /// Returns the first pages of all shards, asked for at once; without shards it is [`Self::list`].
-    ///
-    /// # Errors
-    /// When one of them cannot be had.
-    pub async fn list_shards(&self, query: &Query) -> Result<Vec<Page>> {
-        let namespaces: Vec<_> = self.settings().namespaces().collect();
-        let pages = namespaces.iter().map(|namespace| self.list_in(namespace, query, None));
-        future::try_join_all(pages).await
-    }
-
-    async fn list_in(
-        &self,
-        namespace: &str,
-        query: &Query,
-        cursor: Option<String>,
-    ) -> Result<Page> {
         let params = ListParams {
             label_selector: Some(select::labels(query)),
             limit: Some(query.limit.unwrap_or(PAGE).clamp(1, PAGE)),
-            continue_token: cursor,
+            continue_token: query.cursor.clone(),
             ..ListParams::default()
         };
-        let call = Call::new("list", "pods", namespace, None);
-        let pods = self.within(call, self.pods(namespace).list(&params)).await?;
+        let call = self.call("list", "pods", None);
+        let pods = self.within(call, self.pods().list(&params)).await?;
         let next = pods.metadata.continue_.filter(|next| !next.is_empty());
         let mut page = Page { next, ..Page::default() };
         for pod in &pods.items {
@@ -243,10 +185,8 @@ impl Cluster {
             resource_version: guard.resource_version.clone(),
         });
         let params = DeleteParams { preconditions, ..DeleteParams::default() };
-        let own = || self.settings().namespace_of(id);
-        let namespace = guard.namespace.clone().unwrap_or_else(own);
-        let call = Call::new("delete", "pods", &namespace, Some(name.clone()));
-        match self.within(call, self.pods(&namespace).delete(&name, &params)).await {
+        let call = self.call("delete", "pods", Some(name.clone()));
+        match self.within(call, self.pods().delete(&name, &params)).await {
             Ok(_) => Ok(Deletion::Deleted),
             Err(Error::NotFound { .. }) => Ok(Deletion::Gone),
             Err(Error::Changed { .. }) => Ok(Deletion::Changed),
@@ -275,11 +215,9 @@ impl Cluster {
                 keys::SPEC: pod::stored_spec(&weaver.spec, asked),
             },
         }});
-        let namespace = &found.pod.namespace;
-        let call = Call::new("patch", "pods", namespace, Some(name.clone()));
+        let call = self.call("patch", "pods", Some(name.clone()));
         let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
-        let pods = self.pods(namespace);
-        let changed = self.within(call, pods.patch(&name, &params, &patch)).await?;
+        let changed = self.within(call, self.pods().patch(&name, &params, &patch)).await?;
         Ok(pod::read(&changed)?)
     }
 
@@ -303,20 +241,13 @@ impl Cluster {
     async fn decide(&self, admitted: &Admitted, now: Timestamp) -> Result<ToolsMount> {
         let pod = pod::render(admitted, now, self.settings());
         let params = PostParams { dry_run: true, ..PostParams::default() };
-        match self.post(&pod, &params).await {
+        let call = self.call("create", "pods", pod.metadata.name.clone());
+        match self.within(call, self.pods().create(&params, &pod)).await {
             Ok(pod) if has_image_volume(&pod) => Ok(ToolsMount::Image),
             Ok(_) => Ok(ToolsMount::Init),
             Err(Error::Invalid { message }) if message.contains("volumes") => Ok(ToolsMount::Init),
             Err(error) => Err(error),
         }
-    }
-
-    /// Asks for a pod, in the namespace that stands on it.
-    async fn post(&self, pod: &Pod, params: &PostParams) -> Result<Pod> {
-        let meta = &pod.metadata;
-        let namespace = meta.namespace.as_deref().unwrap_or(&self.settings().namespace);
-        let call = Call::new("create", "pods", namespace, meta.name.clone());
-        self.within(call, self.pods(namespace).create(params, pod)).await
     }
 
     /// Reads a pod, or reports once that it cannot be read.
@@ -348,8 +279,17 @@ impl Cluster {
         &self.inner.client
     }
 
-    pub(crate) fn pods(&self, namespace: &str) -> Api<Pod> {
-        Api::namespaced(self.client().clone(), namespace)
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client().clone(), &self.settings().namespace)
+    }
+
+    pub(crate) fn call(
+        &self,
+        verb: &'static str,
+        resource: &'static str,
+        name: Option<String>,
+    ) -> Call {
+        Call { verb, resource, namespace: self.settings().namespace.clone(), name }
     }
 
     /// Makes a call with the deadline that every call has.

@@ -1,11 +1,7 @@
 //! An API server that is down, slow, overloaded, broken or wrong about the time: what comes of it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "fake_api/doctor.rs"]
-mod doctor;
 mod fake;
-#[path = "fake_api/rights.rs"]
-mod rights;
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -246,7 +242,7 @@ fn event(kind: &str, object: &Value) -> String {
 }
 
 #[tokio::test]
-async fn abuse_410_in_the_middle_of_a_watch() {
+async fn a_watch_resumes_and_starts_anew_after_410() {
     let watches = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = watches.clone();
     let (fake, cluster) = fake(move |asked| {
@@ -274,7 +270,7 @@ async fn abuse_410_in_the_middle_of_a_watch() {
 }
 
 #[tokio::test]
-async fn abuse_410_in_the_middle_of_a_paged_list() {
+async fn a_list_whose_cursor_expires_midway_starts_again_without_a_duplicate() {
     let (fake, cluster) = fake(|asked| match asked.nth {
         0 => Answer::json(StatusCode::OK, &list_of(&[pod(1)], "10", Some("more"))),
         1 => Answer::status(410, "Expired", "the continue token is too old"),
@@ -288,7 +284,7 @@ async fn abuse_410_in_the_middle_of_a_paged_list() {
 }
 
 #[tokio::test]
-async fn abuse_a_watch_that_silently_stops() {
+async fn a_watch_that_silently_stops_is_noticed() {
     let (fake, cluster) = fake(|asked| {
         if !asked.query.contains("watch=true") {
             return Answer::json(StatusCode::OK, &list_of(&[], "10", None));
@@ -303,49 +299,6 @@ async fn abuse_a_watch_that_silently_stops() {
     assert_eq!(changes.next().await.unwrap().unwrap(), Change::All(Vec::new()));
     assert!(matches!(changes.next().await.unwrap().unwrap(), Change::Set(_)));
     assert_eq!(fake.versions(), ["10", "10"]);
-}
-
-/// Whoever is asked to wait a second comes back no sooner, and goes on where it was.
-#[tokio::test]
-async fn abuse_429_in_the_middle_of_a_watch() {
-    let (fake, cluster) =
-        fake(|asked| match (asked.query.contains("watch=true"), asked.nth_watch) {
-            (false, _) => Answer::json(StatusCode::OK, &list_of(&[pod(1)], "10", None)),
-            (true, 0) => Answer::Stream(event("MODIFIED", &pod(11)), true),
-            (true, 1) => Answer::RetryAfter(1),
-            (true, _) => Answer::Stream(event("MODIFIED", &pod(12)), false),
-        })
-        .await;
-    let mut changes = std::pin::pin!(cluster.watch(&Query::default()));
-    assert!(matches!(changes.next().await.unwrap().unwrap(), Change::All(_)));
-    let mut version = async || match changes.next().await.unwrap() {
-        Ok(Change::Set(found)) => Ok(found.pod.resource_version),
-        Ok(other) => panic!("{other:?}"),
-        Err(error) => Err(error.code()),
-    };
-    assert_eq!(version().await, Ok("11".to_owned()));
-    assert_eq!(version().await, Err("cluster_overloaded"));
-    assert_eq!(version().await, Ok("12".to_owned()));
-    assert_eq!(fake.versions(), ["10", "11", "11"]);
-    assert!(fake.pauses()[3] >= Duration::from_secs(1), "{:?}", fake.pauses());
-}
-
-/// The list that a watch begins with is begun again, and told as a whole, once.
-#[tokio::test]
-async fn abuse_429_in_the_middle_of_a_paged_list() {
-    let (fake, cluster) = fake(|asked| match asked.nth {
-        0 => Answer::json(StatusCode::OK, &list_of(&[pod(1)], "10", Some("more"))),
-        1 => Answer::RetryAfter(1),
-        _ => Answer::json(StatusCode::OK, &list_of(&[pod(1)], "12", None)),
-    })
-    .await;
-    let mut changes = std::pin::pin!(cluster.watch(&Query::default()));
-    let error = changes.next().await.unwrap().expect_err("it is overloaded");
-    assert!(matches!(error, Error::TooMany { .. }), "{error}");
-    let all = changes.next().await.unwrap().unwrap();
-    assert!(matches!(all, Change::All(found) if found.len() == 1));
-    assert_eq!(fake.asked("GET").len(), 3);
-    assert!(fake.pauses()[2] >= Duration::from_secs(1), "{:?}", fake.pauses());
 }
 
 #[tokio::test]

@@ -12,9 +12,8 @@ use super::path::{Id, find};
 use crate::caller::Caller;
 use crate::{ApiError, App, sse};
 
-/// So many failures in a row end a stream: each is followed by a longer pause, about 40 s in all.
-/// An API server that is started again is away for less.
-const PATIENCE: usize = 10;
+/// So many failures in a row end a stream: each is followed by a longer pause.
+const PATIENCE: usize = 6;
 
 /// Tells how a weaver's start goes on, from its beginning until it is ready, has ended or is gone.
 /// One that ended well before it was seen to be ready ends the stream without a word.

@@ -49,7 +49,6 @@ pub(crate) async fn list(
         name: None,
         tags: params.tags,
         status: params.status,
-        namespace: None,
         limit: params.limit,
         cursor: params.cursor,
     };
@@ -74,21 +73,17 @@ async fn whole(app: App, base: Base, query: Query) -> Result<Response, ApiError>
     let mut pages = Pages::new(app.clone(), query);
     let first = pages.next().await?.unwrap_or_default();
     let now = app.cluster().now().await?;
-    let writer = Writer { app, base, pages, now, before: OPENING };
+    let writer = Writer { app, base, pages, now, begun: false };
     let body = Body::from_stream(writer.stream(first));
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
-
-/// How the body begins.
-const OPENING: &[u8] = br#"{"weavers":["#;
 
 struct Writer {
     app: App,
     base: Base,
     pages: Pages,
     now: Timestamp,
-    /// What stands before whatever comes next.
-    before: &'static [u8],
+    begun: bool,
 }
 
 impl Writer {
@@ -106,18 +101,15 @@ impl Writer {
         })
     }
 
-    /// The opening stands before the first page, whether there is anybody on it or not.
     fn write(&mut self, found: Vec<Found>) -> Bytes {
-        let mut text = Vec::new();
-        if self.before == OPENING {
-            text.extend_from_slice(OPENING);
-            self.before = b"";
-        }
-        for found in found {
-            text.extend_from_slice(self.before);
+        let mut text = if self.begun { Vec::new() } else { br#"{"weavers":["#.to_vec() };
+        for (nth, found) in found.into_iter().enumerate() {
+            if self.begun || nth > 0 {
+                text.push(b',');
+            }
             let shown = view(found, self.now, self.app.cluster().settings(), &self.base);
             serde_json::to_writer(&mut text, &shown).expect("our own types are always JSON");
-            self.before = b",";
+            self.begun = true;
         }
         text.into()
     }

@@ -8,8 +8,7 @@ use wire::problem::{Code, Problem};
 
 use crate::{ApiError, App};
 
-/// Refuses a name that another weaver of the owner has. A spec without a name costs no call, one
-/// with a name a call for each shard.
+/// Refuses a name that another weaver of the owner has. A spec without a name costs no call.
 pub(crate) async fn check_free(app: &App, admitted: &Admitted) -> Result<(), ApiError> {
     match holder(app, admitted).await? {
         Some(id) => Err(taken(admitted, &format!("{id} has it: delete that first"))),
@@ -53,9 +52,9 @@ async fn holder(app: &App, admitted: &Admitted) -> Result<Option<WeaverId>, ApiE
         name: Some(name.clone()),
         ..Query::default()
     };
-    let pages = app.cluster().list_shards(&query).await?;
-    let found = pages.iter().flat_map(|page| &page.found);
-    let ids = found.filter(|found| !found.pod.deleting).map(|found| found.weaver.id);
+    let page = app.cluster().list(&query).await?;
+    let others = page.found.iter().filter(|found| !found.pod.deleting);
+    let ids = others.map(|found| found.weaver.id);
     Ok(ids.filter(|id| *id != admitted.id()).min())
 }
 

@@ -63,9 +63,7 @@ struct Server {
     faults: Arc<Mutex<HashMap<String, Fault>>>,
     once: Arc<Mutex<HashMap<String, Fault>>>,
     hooks: Arc<Mutex<HashMap<String, Hook>>>,
-    /// Each with its namespace.
-    calls: Arc<Mutex<Vec<(String, String)>>>,
-    forbidden: Arc<Mutex<Vec<String>>>,
+    calls: Arc<Mutex<Vec<String>>>,
     skew: Arc<Mutex<SignedDuration>>,
 }
 
@@ -79,7 +77,6 @@ impl Fake {
             once: Arc::default(),
             hooks: Arc::default(),
             calls: Arc::default(),
-            forbidden: Arc::default(),
             skew: Arc::default(),
         };
         let router = Router::new().fallback(answer).with_state(server.clone());
@@ -91,17 +88,12 @@ impl Fake {
 
     /// Connects to it with the product's own client.
     pub(crate) async fn cluster(&self) -> Cluster {
-        self.cluster_with(|_| {}).await
-    }
-
-    /// The same with other settings.
-    pub(crate) async fn cluster_with(&self, change: impl FnOnce(&mut Settings)) -> Cluster {
-        connect(&self.kubeconfig, change).await
+        connect(&self.kubeconfig, Duration::from_secs(5)).await
     }
 
     /// The same with a shorter deadline for every call.
     pub(crate) async fn impatient_cluster(&self, deadline: Duration) -> Cluster {
-        self.cluster_with(|settings| settings.deadline = deadline).await
+        connect(&self.kubeconfig, deadline).await
     }
 
     /// The file with which a program finds it.
@@ -112,17 +104,6 @@ impl Fake {
     /// What is stored.
     pub(crate) fn store(&self) -> &Store {
         &self.server.store
-    }
-
-    /// Returns the calls since the last time with their namespaces, e.g. `create pods in loom-weavers`.
-    pub(crate) fn places(&self) -> Vec<String> {
-        let calls = std::mem::take(&mut *self.server.calls.lock().unwrap());
-        calls.into_iter().map(|(call, namespace)| format!("{call} in {namespace}")).collect()
-    }
-
-    /// Lets every call about this namespace be forbidden.
-    pub(crate) fn forbid(&self, namespace: &str) {
-        self.server.forbidden.lock().unwrap().push(namespace.to_owned());
     }
 
     /// Makes the next call of `verb` fail; `list continued` is a page that is not the first.
@@ -151,8 +132,7 @@ impl Fake {
 
     /// Returns the calls since the last time, e.g. `create pods`.
     pub(crate) fn calls(&self) -> Vec<String> {
-        let calls = std::mem::take(&mut *self.server.calls.lock().unwrap());
-        calls.into_iter().map(|(call, _)| call).collect()
+        std::mem::take(&mut *self.server.calls.lock().unwrap())
     }
 }
 
@@ -161,18 +141,17 @@ pub(crate) async fn nobody() -> Cluster {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    connect(&kubeconfig(&format!("http://{address}")), |_| {}).await
+    connect(&kubeconfig(&format!("http://{address}")), Duration::from_secs(5)).await
 }
 
-async fn connect(kubeconfig: &NamedTempFile, change: impl FnOnce(&mut Settings)) -> Cluster {
+async fn connect(kubeconfig: &NamedTempFile, deadline: Duration) -> Cluster {
     service::install_crypto();
-    let mut settings = Settings {
+    let settings = Settings {
         tools_image: Some("loom.local/tools".to_owned()),
         tools_mount: cluster::ToolsMount::Image,
-        deadline: Duration::from_secs(5),
+        deadline,
         ..Settings::default()
     };
-    change(&mut settings);
     Cluster::connect(Some(kubeconfig.path()), settings).await.unwrap()
 }
 
@@ -199,12 +178,7 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
 impl Server {
     async fn faulty(&self, request: Request) -> Response {
         let call = Call::of(request).await;
-        let said = (format!("{} {}", call.verb, call.kind), call.namespace.clone());
-        self.calls.lock().unwrap().push(said);
-        if self.forbidden.lock().unwrap().contains(&call.namespace) {
-            let words = format!("User \"fake\" cannot {} resource \"{}\"", call.verb, call.kind);
-            return status(403, "Forbidden", &words);
-        }
+        self.calls.lock().unwrap().push(format!("{} {}", call.verb, call.kind));
         let hook = self.hooks.lock().unwrap().remove(call.verb);
         if let Some(hook) = hook {
             hook(&self.store);
@@ -240,17 +214,14 @@ impl Server {
         match (call.verb, call.kind.as_str()) {
             ("get", "version") => axum::Json(version()).into_response(),
             ("get", "namespaces") => axum::Json(store.namespace(&call.name)).into_response(),
-            ("get", "log") if store.is_in(&call.namespace, &call.name) => store.log(&call.name),
+            ("get", "log") => store.log(&call.name),
+            ("get", kind) => found(store.get(kind, &call.name)),
             ("list", kind) => axum::Json(store.list(kind, &call.query)).into_response(),
             ("watch", kind) => watch(store, kind, &call.query),
             ("create", "pods") if call.query.contains_key("dryRun") => {
                 axum::Json(call.body.clone()).into_response()
             }
             ("create", "pods") => found(store.create("pods", call.body.clone(), now)),
-            (_, "pods") if !store.is_in(&call.namespace, &call.name) => {
-                found(Err((404, "NotFound")))
-            }
-            ("get", kind) => found(store.get(kind, &call.name)),
             ("patch", "pods") => found(store.patch(&call.name, &call.body)),
             ("delete", "pods") => found(store.delete(&call.name, &call.body)),
             (verb, kind) => status(404, "NotFound", &format!("the fake does not {verb} {kind}")),
@@ -261,7 +232,6 @@ impl Server {
 struct Call {
     verb: &'static str,
     kind: String,
-    namespace: String,
     name: String,
     query: HashMap<String, String>,
     body: Value,
@@ -272,10 +242,8 @@ impl Call {
         let (parts, body) = request.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
-        let mut query: HashMap<_, _> = query.into_owned().collect();
+        let query: HashMap<_, _> = query.into_owned().collect();
         let (kind, name) = kind_and_name(parts.uri.path());
-        let namespace = parts.uri.path().split('/').nth(4).unwrap_or_default().to_owned();
-        query.insert(select::NAMESPACE.to_owned(), namespace.clone());
         let verb = match parts.method {
             Method::POST => "create",
             Method::PATCH => "patch",
@@ -285,7 +253,7 @@ impl Call {
             _ => "get",
         };
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Self { verb, kind, namespace, name, query, body }
+        Self { verb, kind, name, query, body }
     }
 }
 

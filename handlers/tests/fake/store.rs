@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::select::{self, matches};
+use super::select::matches;
 
 /// Pods, events and their history.
 pub(crate) struct Store {
@@ -102,12 +102,6 @@ impl Store {
             Some(text) => text.clone().into_response(),
             None => super::status(400, "BadRequest", "container \"weaver\" is waiting to start"),
         }
-    }
-
-    /// Tells whether there is a pod of this name in this namespace.
-    pub(super) fn is_in(&self, namespace: &str, name: &str) -> bool {
-        let key = ("pods".to_owned(), name.to_owned());
-        self.lock().objects.get(&key).is_some_and(|pod| select::is_in(pod, namespace))
     }
 
     pub(super) fn get(&self, kind: &str, name: &str) -> Answer {

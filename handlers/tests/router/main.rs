@@ -10,6 +10,5 @@ mod abuse;
 mod create;
 mod faults;
 mod list;
-mod shards;
 mod streams;
 mod weavers;

@@ -26,7 +26,6 @@ pub(crate) struct Rig {
 /// The server alone.
 #[derive(Clone)]
 pub(crate) struct Server {
-    pub(crate) cluster: Cluster,
     pub(crate) router: Router,
     pub(crate) app: App,
     pub(crate) health: Health,
@@ -67,14 +66,14 @@ pub(crate) fn server(cluster: Cluster, change: impl FnOnce(&mut ApiArgs)) -> Ser
     change(&mut api);
     let (health, shutdown) = (Health::new(), CancellationToken::new());
     let app = App::new(Parts {
-        cluster: cluster.clone(),
+        cluster,
         guard: Guard::loopback(Secret::new(TOKEN)),
         api,
         health: health.clone(),
         metrics: Metrics::detached(),
         shutdown: shutdown.clone(),
     });
-    Server { cluster, router: handlers::app(app.clone()), app, health, shutdown }
+    Server { router: handlers::app(app.clone()), app, health, shutdown }
 }
 
 impl Server {

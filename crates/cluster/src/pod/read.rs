@@ -200,7 +200,6 @@ fn facts(pod: &Pod) -> PodFacts {
     let text = |field: Option<&String>| field.filter(|text| !text.is_empty()).cloned();
     PodFacts {
         name: meta.name.clone().unwrap_or_default(),
-        namespace: meta.namespace.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
         resource_version: meta.resource_version.clone().unwrap_or_default(),
         phase: text(status.and_then(|status| status.phase.as_ref()))

@@ -35,7 +35,7 @@ pub fn render(admitted: &Admitted, created_at: Timestamp, settings: &Settings) -
     Pod {
         metadata: ObjectMeta {
             name: Some(id.pod_name()),
-            namespace: Some(settings.namespace_of(id)),
+            namespace: Some(settings.namespace.clone()),
             labels: Some(labels(id, spec)),
             annotations: Some(annotations(spec, created_at)),
             ..ObjectMeta::default()

@@ -6,10 +6,8 @@
 //! where no pod can run everything is ignored. The cases do not know which of the two they have.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-mod absent;
 mod life;
 mod local;
-mod objects;
 mod programs;
 mod setup;
 mod trouble;
@@ -22,7 +20,7 @@ use crate::local::Local;
 use crate::setup::{Case, Site};
 
 fn cases() -> Vec<(&'static str, Case)> {
-    [life::cases(), programs::cases(), trouble::cases(), objects::cases(), absent::cases()].concat()
+    [life::cases(), programs::cases(), trouble::cases()].concat()
 }
 
 fn main() -> ExitCode {

@@ -11,9 +11,8 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
-use kube::core::NamespaceResourceScope;
 use libtest_mimic::Failed;
-use serde_json::{Value, json};
+use serde_json::json;
 use weaver::{Admitted, OrgId, Policy, WeaverId, WeaverSpec};
 
 /// One test.
@@ -185,38 +184,6 @@ impl Bench {
         panic!("it went away");
     }
 
-    /// The objects of one kind in the suite's namespace, for what the crate has no business to do.
-    pub(crate) async fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.site.client().await, &self.site.settings().namespace)
-    }
-
-    /// Describes a pod that Loom knows nothing of and that runs a shell script.
-    pub(crate) fn plain_pod(&self, name: &str, script: &str) -> Value {
-        json!({
-            "metadata": {"name": name},
-            "spec": {
-                "restartPolicy": "Never",
-                "automountServiceAccountToken": false,
-                "terminationGracePeriodSeconds": 1,
-                "containers": [{
-                    "name": "main",
-                    "image": self.site.image,
-                    "command": ["sh", "-c", script],
-                    "securityContext": {
-                        "allowPrivilegeEscalation": false,
-                        "capabilities": {"drop": ["ALL"]},
-                        "runAsNonRoot": true,
-                        "runAsUser": 1000,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                }],
-            },
-        })
-    }
-
     async fn sweep(&self) {
         let page = self.cluster.list(&self.query()).await.unwrap();
         for found in page.found {
@@ -234,9 +201,4 @@ pub(crate) fn admit(spec: WeaverSpec) -> Admitted {
 pub(crate) async fn last_step(cluster: &Cluster, id: WeaverId) -> Progress {
     let steps: Vec<_> = cluster.progress(id).map(Result::unwrap).collect().await;
     steps.last().expect("there is a last step").clone()
-}
-
-/// Returns when it is time to look again; a case's own time bounds how often.
-pub(crate) async fn a_moment() {
-    tokio::time::sleep(Duration::from_millis(50)).await;
 }

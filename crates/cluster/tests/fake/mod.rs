@@ -1,14 +1,12 @@
 //! An API server below the client: plain HTTP on loopback that answers as it is told.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cluster::doctor::{Aims, Doctor};
 use cluster::{Cluster, Settings};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -27,7 +25,6 @@ pub(crate) struct Asked {
     pub(crate) nth: usize,
     /// How many watches came before it.
     pub(crate) nth_watch: usize,
-    at: Instant,
 }
 
 /// What is answered.
@@ -89,25 +86,11 @@ impl Fake {
         connect(self.address, settings).await
     }
 
-    /// Returns a doctor of it.
-    pub(crate) async fn doctor(&self) -> Doctor {
-        let folder = kubeconfig(self.address);
-        let path = folder.path().join("kubeconfig");
-        Doctor::connect(Some(&path), None, Aims::default()).await.unwrap()
-    }
-
     /// Returns from which versions on watches were asked for.
     pub(crate) fn versions(&self) -> Vec<String> {
         let asked = self.asked("GET");
         let parts = asked.iter().flat_map(|asked| asked.query.split('&'));
         parts.filter_map(|part| Some(part.strip_prefix("resourceVersion=")?.to_owned())).collect()
-    }
-
-    /// Returns how long before each request nothing was asked; the first has nothing before it.
-    pub(crate) fn pauses(&self) -> Vec<Duration> {
-        let asked = self.asked("");
-        let earlier = asked.first().into_iter().chain(&asked);
-        asked.iter().zip(earlier).map(|(asked, earlier)| asked.at - earlier.at).collect()
     }
 
     /// Returns the requests of this method, or all.
@@ -126,23 +109,14 @@ pub(crate) async fn nobody(settings: Settings) -> Cluster {
 }
 
 async fn connect(address: std::net::SocketAddr, settings: Settings) -> Cluster {
-    let folder = kubeconfig(address);
-    Cluster::connect(Some(&folder.path().join("kubeconfig")), settings).await.unwrap()
-}
-
-fn kubeconfig(address: std::net::SocketAddr) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
     let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "x",
         "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
         "users": [{"name": "u", "user": {}}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}]});
-    std::fs::write(folder.path().join("kubeconfig"), config.to_string()).unwrap();
-    folder
-}
-
-#[expect(clippy::disallowed_methods, reason = "tells when it was asked")]
-fn now() -> Instant {
-    Instant::now()
+    std::fs::write(&path, config.to_string()).unwrap();
+    Cluster::connect(Some(&path), settings).await.unwrap()
 }
 
 async fn handle(request: Request, seen: &Mutex<Vec<Asked>>, script: &Script) -> Response {
@@ -158,7 +132,6 @@ async fn handle(request: Request, seen: &Mutex<Vec<Asked>>, script: &Script) -> 
             body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
             nth: seen.iter().filter(of_script).count(),
             nth_watch: seen.iter().filter(|asked| asked.query.contains("watch=true")).count(),
-            at: now(),
         };
         seen.push(asked.clone());
         asked

@@ -1,7 +1,7 @@
 //! Create, update, patch.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::decode::{self, Decoded, Format, Validation};
 use super::delete::may_vanish;
@@ -100,9 +100,7 @@ fn check_namespace(api: &Api, target: &Target, key: &Key) -> Result<(), Refusal>
             "unable to create new content in namespace {} because it is being terminated",
             key.namespace
         );
-        let cause = json!({"reason": "NamespaceTerminating", "field": "metadata.namespace",
-            "message": format!("namespace {} is being terminated", key.namespace)});
-        return Err(Refusal::forbidden(target.kind, &key.name, &why).with_causes(&[cause]));
+        return Err(Refusal::forbidden(target.kind, &key.name, &why));
     }
     Ok(())
 }
